@@ -1,0 +1,24 @@
+//! What a stage may say: steps, verdicts, drop reasons, fields, edits; and the shared cells that edits point at.
+//!
+//! Decisions are values. Stages make them, `chain` collects them, `flow` compiles and replays them; nobody else edits
+//! bytes and nobody else counts.
+
+mod adjacency;
+mod field;
+mod ids;
+mod meter;
+mod path;
+mod reason;
+mod tunnel;
+mod view;
+
+pub use adjacency::{AdjacencyTable, Link};
+pub use field::FieldSet;
+pub use ids::{
+    AdjacencyId, BridgeId, ChainId, Domain, EndpointId, MeterId, Nanos, PortId, ScopeId, SessionId, VrfId,
+};
+pub use meter::{MeterCache, MeterSpec, MeterTable};
+pub use path::{Edit, PathBuilder};
+pub use reason::{DropReason, Step, Verdict};
+pub use tunnel::Encapsulation;
+pub use view::{Direction, FlowView, Tuple};

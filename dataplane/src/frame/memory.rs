@@ -1,0 +1,146 @@
+//! The memory that frames live in: one mapping, cut into chunks of equal size, never unmapped.
+
+use std::io;
+use std::ptr::NonNull;
+
+use super::Frame;
+
+/// Which pages the memory got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageKind {
+    /// 2 MB huge pages.
+    Huge,
+    /// Ordinary pages.
+    Normal,
+}
+
+/// Why frame memory could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Huge pages were required and there are too few.
+    #[error(
+        "{needed} huge pages of 2 MB are required and could not be had ({source}); reserve them with `sysctl vm.nr_hugepages={needed}` or set memory.huge-pages = \"auto\""
+    )]
+    NoHugePages {
+        /// How many pages the memory needs.
+        needed: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The mapping failed.
+    #[error("cannot map {bytes} bytes for frames: {source}; lower memory.frames")]
+    Map {
+        /// Size of the mapping.
+        bytes: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// One mapping of frame memory. It lives as long as the process, which is what lets a [`Frame`] be a small token.
+#[derive(Debug)]
+pub struct FrameMemory {
+    base: NonNull<u8>,
+    frames: u32,
+    frame_size: u16,
+    pages: PageKind,
+}
+
+// SAFETY: the mapping is only reached through frames, each the only owner of its chunk.
+unsafe impl Send for FrameMemory {}
+// SAFETY: as above; the fields are never written after construction.
+unsafe impl Sync for FrameMemory {}
+
+impl FrameMemory {
+    /// Maps `frames` chunks of `frame_size` bytes (2048 or 4096).
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the kernel refuses, or when huge pages are required and cannot be touched.
+    pub fn map(
+        frames: u32,
+        frame_size: u16,
+        huge: weir_config::HugePages,
+    ) -> Result<&'static Self, MemoryError> {
+        use weir_config::HugePages;
+        let bytes = (frames as usize * usize::from(frame_size)).next_multiple_of(2 << 20);
+        let (base, pages) = match huge {
+            HugePages::Never => (map(bytes, false), PageKind::Normal),
+            HugePages::Auto => match map(bytes, true) {
+                Ok(base) => (Ok(base), PageKind::Huge),
+                Err(_) => (map(bytes, false), PageKind::Normal),
+            },
+            HugePages::Require => {
+                let base = map(bytes, true)
+                    .map_err(|source| MemoryError::NoHugePages { needed: bytes >> 21, source })?;
+                (Ok(base), PageKind::Huge)
+            }
+        };
+        let base = base.map_err(|source| MemoryError::Map { bytes, source })?;
+        Ok(Box::leak(Box::new(Self { base, frames, frame_size, pages })))
+    }
+
+    /// First byte of the mapping.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Bytes of all chunks.
+    pub fn bytes(&self) -> usize {
+        self.frames as usize * usize::from(self.frame_size)
+    }
+
+    /// Number of chunks.
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Bytes of a chunk.
+    pub fn frame_size(&self) -> u16 {
+        self.frame_size
+    }
+
+    /// Which pages it got.
+    pub fn pages(&self) -> PageKind {
+        self.pages
+    }
+
+    /// The token of chunk `index`.
+    ///
+    /// # Safety
+    /// `index < frames`, no other token of the chunk exists, the kernel does not own it, `start + len <= frame_size`.
+    #[inline]
+    pub(crate) unsafe fn frame(&self, index: u32, start: u16, len: u16) -> Frame {
+        debug_assert!(index < self.frames);
+        // SAFETY: the offset is inside the mapping; the rest is the caller's promise.
+        unsafe {
+            let chunk = self.base.add(index as usize * usize::from(self.frame_size));
+            Frame::from_raw(chunk, index, start, len, self.frame_size)
+        }
+    }
+}
+
+/// Maps `bytes` of private memory. Huge pages are probed by populating them: a reservation that cannot be kept shows
+/// here, not as a bus error later.
+fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
+    let mut flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    if huge {
+        flags |= libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+    }
+    // SAFETY: a fresh anonymous mapping, no address asked for.
+    let base =
+        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if huge {
+        // SAFETY: the range is the mapping just made.
+        let populated = unsafe { libc::madvise(base, bytes, libc::MADV_POPULATE_WRITE) };
+        if populated != 0 {
+            let error = io::Error::last_os_error();
+            // SAFETY: as above; nothing refers to it yet.
+            unsafe { libc::munmap(base, bytes) };
+            return Err(error);
+        }
+    }
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned null"))
+}

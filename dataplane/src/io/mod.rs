@@ -1,0 +1,52 @@
+//! Ports: places where frames enter and leave.
+//!
+//! The engine polls a [`PortQueue`] and does not know which kind it is. A call serves a whole burst, so that dynamic
+//! dispatch is paid once a burst.
+
+use std::os::fd::RawFd;
+
+use crate::frame::{Frame, FrameCache};
+
+/// One receive/transmit queue pair of a port, polled by one worker.
+pub trait PortQueue: Send {
+    /// Appends at most `max` received frames to `burst`; returns how many.
+    fn receive(&mut self, burst: &mut Vec<Frame>, max: usize, cache: &mut FrameCache) -> usize;
+
+    /// Takes as many frames from the front of `frames` as the transmit ring has room for, and sends them (one kick a
+    /// call at most). What did not fit stays, in order. Returns how many were taken.
+    fn transmit(&mut self, frames: &mut Vec<Frame>, cache: &mut FrameCache) -> usize;
+
+    /// Housekeeping, once a poll: reaps completions, refills the receive side, kicks what needs a kick.
+    fn service(&mut self, cache: &mut FrameCache);
+
+    /// What poll(2) can wait on for received frames, if anything.
+    fn descriptor(&self) -> Option<RawFd>;
+
+    /// Counters since the port was opened.
+    fn counters(&self) -> QueueCounters;
+
+    /// False once the device is gone: the worker drops the queue and asks for a new one.
+    fn alive(&self) -> bool;
+
+    /// Stops, and gives every frame back that the queue still holds and can have back.
+    fn close(&mut self, cache: &mut FrameCache);
+}
+
+/// Counters of one queue, in frames and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames that the transmit ring took.
+    pub tx_frames: u64,
+    /// Bytes that the transmit ring took.
+    pub tx_bytes: u64,
+    /// Frames that the kernel or device dropped before the queue saw them (ring full, fill ring empty).
+    pub rx_missed: u64,
+    /// Descriptors that the kernel refused.
+    pub invalid: u64,
+    /// Frames copied because sender and receiver do not share memory.
+    pub copies: u64,
+}

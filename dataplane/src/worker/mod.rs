@@ -1,0 +1,3 @@
+//! The run loop and what it tells.
+
+pub mod status;
