@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use weir_config::MacAddress;
 
-use crate::decision::{Domain, DropReason, EndpointId, Nanos, ScopeId, Tuple, VrfId};
+use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Nanos, ScopeId, Tuple, VrfId};
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::{Forward, Member};
-use crate::l3::{Hop, Target};
+use crate::l3::Target;
 use crate::packet::{Meta, hash};
 
 use super::pipeline::{Scope, ScopeKind};
@@ -62,15 +62,10 @@ impl Walker<'_> {
         if scope.interface.as_ref().is_some_and(|interface| interface.owns(ip)) {
             return true;
         }
-        match self.pipeline.vrf(vrf).and_then(|vrf| vrf.fib.lookup(ip)) {
-            Some(Target::Local(_)) => true,
-            Some(Target::Connected(scope)) => self
-                .pipeline
-                .scope(*scope)
-                .and_then(|scope| scope.interface.as_ref())
-                .is_some_and(|interface| interface.is_directed_broadcast(ip)),
-            _ => false,
-        }
+        matches!(
+            self.pipeline.vrf(vrf).and_then(|vrf| vrf.fib.lookup(ip)),
+            Some(Target::Local(_) | Target::Broadcast(_))
+        )
     }
 
     /// The egress interface and next hop towards `destination`.
@@ -79,10 +74,9 @@ impl Walker<'_> {
         match vrf.fib.lookup(destination) {
             None => Err(DropReason::NoRoute),
             Some(Target::Blackhole) => Err(DropReason::Blackhole),
-            Some(Target::Local(_)) => Err(DropReason::LocalUnsupported),
-            Some(Target::Connected(scope)) => Ok((*scope, destination)),
-            Some(target @ Target::Hops(_)) => match target.select(hash) {
-                Some(Hop { scope, gateway }) => Ok((*scope, gateway.unwrap_or(destination))),
+            Some(Target::Local(_) | Target::Broadcast(_)) => Err(DropReason::LocalUnsupported),
+            Some(target) => match target.select(hash) {
+                Some(hop) => Ok((hop.scope, hop.neighbour(destination))),
                 None => Err(DropReason::NoRoute),
             },
         }
@@ -100,7 +94,7 @@ impl Walker<'_> {
             ScopeKind::Tunnel(endpoints) => {
                 let endpoint = endpoints.first().copied().ok_or(DropReason::InternalError)?;
                 let mut program = self.encapsulate(endpoint, now)?;
-                let fixed = self.pipeline.endpoints.get(endpoint.index()).is_some_and(|e| e.fixed_mac);
+                let fixed = egress.interface.as_ref().is_some_and(|i| i.point_to_point_mac.is_some());
                 if !fixed {
                     program.inner = self.resolve(scope, next_hop, now)?;
                     program.ops |= Ops::INNER_ADJACENCY;
@@ -152,13 +146,18 @@ impl Walker<'_> {
         })
     }
 
-    /// The adjacency of a neighbour, made if need be.
-    fn resolve(
-        &self,
-        scope: ScopeId,
-        ip: IpAddr,
-        now: Nanos,
-    ) -> Result<crate::decision::AdjacencyId, DropReason> {
-        self.tables.neighbours.adjacency(scope, ip, now).ok_or(DropReason::NeighbourTableFull)
+    /// The adjacency of a neighbour, made if need be; what has to be sent for it is left in `asks`.
+    fn resolve(&self, scope: ScopeId, ip: IpAddr, now: Nanos) -> Result<AdjacencyId, DropReason> {
+        let interface =
+            self.pipeline.scope(scope).and_then(|scope| scope.interface.as_ref()).ok_or(DropReason::InternalError)?;
+        let (adjacency, action) = self
+            .tables
+            .neighbours
+            .resolve(interface, ip, now)
+            .map_err(|crate::l3::TableFull| DropReason::NeighbourTableFull)?;
+        if let (Some(action), Ok(mut asks)) = (action, self.asks.try_borrow_mut()) {
+            asks.push(action);
+        }
+        Ok(adjacency)
     }
 }

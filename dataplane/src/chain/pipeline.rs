@@ -95,8 +95,6 @@ pub struct Endpoint {
     pub remote: IpAddr,
     /// VRF in which the outer packet is routed.
     pub underlay: VrfId,
-    /// Whether inner frames go to a fixed MAC address.
-    pub fixed_mac: bool,
 }
 
 /// One VRF.

@@ -3,12 +3,15 @@
 //! Nothing here touches bytes. The caller replays the program on the packet itself, so the first packet of a flow and
 //! the later ones go through the same code.
 
+use std::cell::RefCell;
+
 use crate::decision::{
     ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId, SessionId, Step,
     Tuple,
 };
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
+use crate::l3::NeighbourAction;
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
 use crate::session::Found;
 
@@ -60,6 +63,8 @@ pub struct Walker<'a> {
     pub pipeline: &'a Pipeline,
     /// What generations share.
     pub tables: &'a Tables,
+    /// Collects what has to be sent to resolve neighbours.
+    pub asks: &'a RefCell<Vec<NeighbourAction>>,
 }
 
 impl Walker<'_> {
