@@ -116,6 +116,13 @@ impl Meta {
         matches!(self.l3, L3::V4 | L3::V6)
     }
 
+    /// Where the IP packet ends, in bytes from the start of the frame: trim a [`PacketFlags::PADDED`] frame to it.
+    /// Without an IP packet, where the network header starts.
+    #[inline]
+    pub fn end(&self) -> usize {
+        usize::from(self.l3_offset) + usize::from(self.l3_len)
+    }
+
     /// VLAN id of the outermost tag, or 0.
     #[inline]
     pub fn vlan(&self) -> u16 {

@@ -2,7 +2,12 @@
 //!
 //! Nothing here knows ports, scopes or decisions. No function panics on any bytes.
 
+pub mod checksum;
 mod meta;
+mod parse;
+pub mod view;
+
+pub use parse::{parse, parse_into};
 
 pub use meta::{FragmentKind, L3, Meta, PacketFlags};
 
