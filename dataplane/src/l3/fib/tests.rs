@@ -116,11 +116,17 @@ fn a_target_without_hops_selects_none() {
 
 /// Few distinct bits, so that prefixes nest and collide often.
 fn v4_bits() -> impl Strategy<Value = u32> {
-    prop_oneof![any::<u32>(), (0u32..64).prop_map(|n| 0x0a00_0000 | n.wrapping_mul(0x0101_0101) & 0x0103_0303)]
+    prop_oneof![
+        any::<u32>(),
+        (0u32..64).prop_map(|n| 0x0a00_0000 | n.wrapping_mul(0x0101_0101) & 0x0103_0303)
+    ]
 }
 
 fn v6_bits() -> impl Strategy<Value = u128> {
-    prop_oneof![any::<u128>(), any::<u128>().prop_map(|n| (0x2001_0db8 << 96) | (n & (0x0101 << 60 | 0x8003)))]
+    prop_oneof![
+        any::<u128>(),
+        any::<u128>().prop_map(|n| (0x2001_0db8 << 96) | (n & (0x0101 << 60 | 0x8003)))
+    ]
 }
 
 fn route() -> impl Strategy<Value = (IpNet, Target)> {
