@@ -35,7 +35,7 @@ impl Walker<'_> {
             Domain::Bridge(id) => match self.pipeline.bridge(id) {
                 Some(bridge) => {
                     match bridge.forward(&self.tables.macs, ingress_member(scope, meta), destination, now) {
-                        Forward::To(member) => self.to_member(scope, member, now),
+                        Forward::To(member) => self.to_member(scope.vlan != 0, member, now),
                         Forward::Flood => {
                             return Walk::Flood(Program::default(), Rewrite::default());
                         }
@@ -49,7 +49,7 @@ impl Walker<'_> {
                     ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
                     ScopeKind::Port => None,
                 });
-                self.to_member(scope, Member { scope: other, endpoint }, now)
+                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, now)
             }
         };
         let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
@@ -106,8 +106,9 @@ impl Walker<'_> {
         Ok(program)
     }
 
-    /// A program that sends a bridged or cross-connected frame to `member`, its Ethernet header kept.
-    pub fn to_member(&self, ingress: &Scope, member: Member, now: Nanos) -> Result<Program, DropReason> {
+    /// A program that sends a bridged or cross-connected frame to `member`, its Ethernet header kept. `pop_tag`: its
+    /// outermost VLAN tag is that of the interface it came in by, and goes.
+    pub fn to_member(&self, pop_tag: bool, member: Member, now: Nanos) -> Result<Program, DropReason> {
         let egress = self.pipeline.scope(member.scope).ok_or(DropReason::InterfaceDown)?;
         let mut program = match member.endpoint {
             Some(endpoint) => self.encapsulate(endpoint, now)?,
@@ -115,7 +116,7 @@ impl Walker<'_> {
                 Program { ops: Ops::RETAG, egress: egress.id, mtu: egress.mtu, ..Program::default() }
             }
         };
-        if ingress.vlan != 0 {
+        if pop_tag {
             program.ops |= Ops::POP_TAG;
         }
         Ok(program)

@@ -13,7 +13,7 @@ use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
 use crate::l3::NeighbourAction;
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
-use crate::session::Found;
+use crate::session::{Found, session_domain};
 
 use super::pipeline::{Pipeline, Scope, ScopeKind, Tables};
 use weir_config::MacAddress;
@@ -132,8 +132,8 @@ impl Walker<'_> {
                 return Walk::drop_once(DropReason::InternalError);
             };
             let flags = meta.tcp_flags;
-            match self.tables.sessions.create(self.session_domain(scope.domain, scope.id), tuple, reply, Some(chain), flags, now) {
-                Ok(id) => session = Some(id),
+            match self.tables.sessions.create(session_domain(scope.id, scope.domain), tuple, reply, Some(chain), flags, now) {
+                Ok(created) => session = Some(created.id),
                 Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
             }
         }
@@ -224,7 +224,7 @@ impl Walker<'_> {
     /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
     fn restore_ports(&self, scope: &Scope, packet: &[u8], meta: &Meta, tuple: &mut Tuple, now: Nanos) -> bool {
         let Some(id) = crate::packet::fragment_id(packet, meta) else { return true };
-        let domain = self.session_domain(scope.domain, scope.id);
+        let domain = session_domain(scope.id, scope.domain);
         match meta.fragment {
             FragmentKind::Whole => true,
             FragmentKind::First => {
@@ -252,8 +252,8 @@ impl Walker<'_> {
         };
         let Some(tuple) = view.tuple else { return classified(self) };
         let sessions = &self.tables.sessions;
-        let domain = self.session_domain(view.domain, view.scope);
-        if let Some(Found { id, direction, chain, .. }) = sessions.lookup(domain, &tuple, view.now) {
+        let domain = session_domain(view.scope, view.domain);
+        if let Some(Found { id, direction, chain, .. }) = sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now) {
             if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
                 sessions.observe(id, direction, view.meta.tcp_flags, view.now);
             } else {
@@ -267,23 +267,11 @@ impl Walker<'_> {
         }
         if let Some(embedded) = crate::packet::embedded_tuple(packet, view.meta).map(Tuple::from) {
             if let Some(found) = sessions.lookup_related(domain, &embedded, view.now) {
-                // The error travels against the packet that it is about.
-                let direction = match found.direction {
-                    Direction::Forward => Direction::Reverse,
-                    Direction::Reverse => Direction::Forward,
-                };
-                return Relation { direction, established: true, chain: found.chain, session: None, related: true };
+                let Found { direction, chain, .. } = found;
+                return Relation { direction, established: true, chain, session: None, related: true };
             }
         }
         classified(self)
-    }
-
-    /// Sessions of a cross-connect are found from either end.
-    fn session_domain(&self, domain: Domain, scope: ScopeId) -> Domain {
-        match domain {
-            Domain::CrossConnect(other) => Domain::CrossConnect(other.min(scope)),
-            other => other,
-        }
     }
 
     /// Asks each hop of a chain, in the direction of the packet.

@@ -2,6 +2,7 @@
 
 use crate::decision::{AdjacencyId, AdjacencyTable, Link, Nanos, ScopeId, VrfId};
 use crate::frame::Frame;
+use crate::l2::Member;
 use crate::packet::Meta;
 
 /// Where a held packet goes on.
@@ -11,6 +12,13 @@ pub enum Origin {
     Received(ScopeId),
     /// weir made it; it is routed in this VRF.
     Originated(VrfId),
+    /// It goes to one member of a bridge domain, or out of one interface as it is.
+    Member {
+        /// Where to.
+        member: Member,
+        /// Whether its outermost VLAN tag goes.
+        pop_tag: bool,
+    },
 }
 
 /// One held packet, as it was before any edit.
