@@ -104,6 +104,8 @@ pub struct Vrf {
     pub name: String,
     /// Compiled routes.
     pub fib: Fib,
+    /// Whether some route has several next hops.
+    pub multipath: bool,
 }
 
 /// One chain.
@@ -141,8 +143,8 @@ pub struct Pipeline {
     pub classifier: Classifier,
     /// Chains.
     pub chains: Vec<Option<Chain>>,
-    /// Service functions with their names.
-    pub services: Vec<(String, Box<dyn ServiceFunction>)>,
+    /// Service functions.
+    pub services: Vec<Box<dyn ServiceFunction>>,
 }
 
 impl std::fmt::Debug for Pipeline {

@@ -278,7 +278,7 @@ impl Walker<'_> {
     fn ask_hops(&self, chain: ChainId, view: &FlowView<'_>, path: &mut PathBuilder) -> Step {
         let Some(chain) = self.pipeline.chain(chain) else { return Step::Continue };
         let mut ask = |hop: &usize| match self.pipeline.services.get(*hop) {
-            Some((_, service)) => service.decide(view, path),
+            Some(service) => service.decide(view, path),
             None => Step::Drop(DropReason::InternalError),
         };
         let stop = |step: &Step| *step != Step::Continue;

@@ -127,7 +127,7 @@ impl Replay<'_> {
         let mut class = meta.traffic_class;
         if let Some(value) = ecn_set {
             class = class & !3 | value;
-            edit::set_traffic_class(frame.bytes_mut(), meta, class);
+            ecn::set_traffic_class(frame.bytes_mut(), meta, class);
         }
         if ops.contains(Ops::REWRITE) {
             if let Some((ip, port)) = rewrite.source {

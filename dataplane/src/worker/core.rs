@@ -389,7 +389,7 @@ impl Core {
                 tables.adjacencies.touch(adjacency, seconds);
             }
             if let Some(Domain::Bridge(bridge)) = snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain) {
-                tables.macs.touch(bridge, entry.key.ether_source(), now);
+                tables.macs.touch(bridge, entry.key.ether_source(), entry.key.scope(), now);
             }
             true
         });
