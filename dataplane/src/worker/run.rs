@@ -12,7 +12,7 @@ use weir_config::Idle;
 
 use crate::decision::{DropReason, Nanos, PortId};
 use crate::frame::{BURST, Frame, FrameCache};
-use crate::io::{PortQueue, QueueCounters};
+use crate::io::{PortQueue, QueueCounters, Wake};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
@@ -20,7 +20,6 @@ use super::counters::CounterBlock;
 use super::display;
 use super::status::FlowStatus;
 use super::tick::Ticker;
-use super::wake::Wake;
 
 /// Most ports in the life of a process.
 pub(super) const MAX_PORTS: usize = 1024;
