@@ -3,14 +3,19 @@
 pub mod arp;
 mod extension;
 mod fib;
+mod fragment;
 mod handled;
+pub mod icmp;
 mod interface;
+pub mod local;
 pub mod nd;
 mod neighbour;
 mod originate;
 mod rib;
+pub mod sanity;
 
 pub use fib::{Fib, Hop, Target};
+pub use fragment::{NotFragmented, fragment};
 pub use handled::{Conflict, Handled, Reply};
 pub use interface::{Interface, link_local, multicast_mac, solicited_node, source_in_vrf};
 pub use neighbour::{
