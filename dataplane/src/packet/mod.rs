@@ -2,7 +2,12 @@
 //!
 //! Nothing here knows ports, scopes or decisions. No function panics on any bytes.
 
+pub mod builder;
 pub mod checksum;
+pub mod crc32c;
+pub mod ecn;
+pub mod edit;
+pub mod hash;
 mod meta;
 mod parse;
 pub mod view;

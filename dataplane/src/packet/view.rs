@@ -45,10 +45,6 @@ impl Writer<'_> {
         Some(())
     }
 
-    fn u8(&mut self, value: u8) -> Option<()> {
-        self.put([value])
-    }
-
     fn u16(&mut self, value: u16) -> Option<()> {
         self.put(value.to_be_bytes())
     }
