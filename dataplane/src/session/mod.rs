@@ -8,6 +8,7 @@
 //! TCP states follow RFC 9293; timeouts RFC 5382, RFC 4787, RFC 5508; an ICMP error finds its session by the packet that it
 //! quotes (RFC 5508 section 4).
 
+mod fragments;
 mod slots;
 mod table;
 mod tcp;
@@ -16,6 +17,7 @@ mod wheel;
 #[cfg(test)]
 mod tests;
 
+pub use fragments::FragmentTable;
 pub use table::{Created, Found, Refused, SessionCounters, SessionEntry, SessionTable};
 pub use tcp::{SessionState, opens};
 
