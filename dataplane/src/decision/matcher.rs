@@ -2,8 +2,9 @@
 //!
 //! Every given part must hold. A packet that is not IP matches only a rule that says nothing. Ports belong to TCP, UDP
 //! and SCTP alone (an ICMP echo's identifier is not a port), TCP flags to TCP, ICMP types to ICMP and ICMPv6. A later
-//! fragment carries no transport header (RFC 791 section 3.2, RFC 8200 section 4.5), so a rule that names ports, TCP
-//! flags or ICMP types does not match it.
+//! fragment carries no transport header (RFC 791 section 3.2, RFC 8200 section 4.5): a rule that names TCP flags or ICMP
+//! types does not match it, and one that names ports only if its tuple has those of its first fragment, put there by the
+//! engine.
 
 use std::net::IpAddr;
 
@@ -120,9 +121,11 @@ impl Matcher {
     }
 
     fn matches_transport(&self, meta: &Meta, tuple: &Tuple) -> bool {
-        let present = meta.fragment != FragmentKind::Later && meta.flags.contains(PacketFlags::TRANSPORT);
+        let later = meta.fragment == FragmentKind::Later;
+        let present = !later && meta.flags.contains(PacketFlags::TRANSPORT);
+        let restored = later && (tuple.source_port, tuple.destination_port) != (0, 0);
         let ports = !self.asks_ports()
-            || (present
+            || ((present || restored)
                 && matches!(tuple.protocol, protocol::TCP | protocol::UDP | protocol::SCTP)
                 && in_ranges(&self.from_ports, tuple.source_port)
                 && in_ranges(&self.to_ports, tuple.destination_port));
@@ -214,12 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fragment_matches_no_rule_with_ports() {
+    fn a_later_fragment_matches_by_ports_only_if_those_of_its_first_are_known() {
         // RFC 791 section 3.2: only the fragment at offset 0 carries the transport header.
-        let (mut meta, mut tuple) = tcp(0);
+        let (mut meta, mut tuple) = tcp(80);
         meta.fragment = FragmentKind::Later;
         meta.flags = PacketFlags::empty();
-        tuple.source_port = 0;
+        meta.tcp_flags = 0;
+        (meta.source_port, meta.destination_port) = (0, 0);
+        assert!(matched(&Match { to_ports: port(80), ..Match::default() }, &meta, Some(tuple)));
+        let flags = Some(TcpFlagsMatch { set: 0, mask: 2 });
+        assert!(!matched(&Match { tcp_flags: flags, ..Match::default() }, &meta, Some(tuple)));
+        (tuple.source_port, tuple.destination_port) = (0, 0);
         assert!(!matched(&Match { to_ports: port(0), ..Match::default() }, &meta, Some(tuple)));
         assert!(matched(&Match { protocol: Some(6), ..Match::default() }, &meta, Some(tuple)));
     }
