@@ -144,10 +144,11 @@ impl UdpStream {
         !self.sender.is_finished()
     }
 
-    /// Stops the sender before its count is reached; then [`UdpStream::finish`] tells of what it sent.
-    pub fn stop(&self) -> &Self {
+    /// Stops the sender before its count is reached, and reports on what it sent.
+    #[track_caller]
+    pub fn stop(self) -> UdpReport {
         self.stop.store(true, Ordering::SeqCst);
-        self
+        self.finish()
     }
 
     /// Waits for the sender's end, then for stragglers.
