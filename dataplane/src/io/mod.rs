@@ -5,6 +5,9 @@
 
 pub mod memory;
 pub mod pcap;
+mod wake;
+
+pub use wake::Wake;
 
 use std::os::fd::RawFd;
 

@@ -373,7 +373,7 @@ fn hand_over(
     let door = common.doors.get(usize::from(owner)).filter(|_| usize::from(owner) != own);
     let Some(door) = door else {
         for frame in frames.drain(..) {
-            counters.drop(DropReason::InterfaceDown);
+            counters.count_drop(DropReason::InterfaceDown);
             cache.free(frame);
         }
         return;
@@ -382,7 +382,7 @@ fn hand_over(
         match door.handoff.push((port, frame)) {
             Ok(()) => counters.handed_out.add(1),
             Err((_, frame)) => {
-                counters.drop(DropReason::HandoffQueueFull);
+                counters.count_drop(DropReason::HandoffQueueFull);
                 cache.free(frame);
             }
         }
