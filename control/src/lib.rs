@@ -1,0 +1,6 @@
+//! weir's control: command line, daemon, socket API, netlink, metrics.
+//!
+//! Nothing here touches the bytes of a packet; the data plane is reached through [`engine::Engine`] alone.
+
+pub mod engine;
+pub mod netlink;
