@@ -15,7 +15,9 @@ pub fn complete(config: &mut Config, kernel: &View) {
         let Some(device) = shared_device(port).map(str::to_owned) else { continue };
         fill(&mut port.attachment, || kernel.addresses(&device));
         for (vid, attachment) in &mut port.vlans {
-            fill(attachment, || kernel.vlan_device(&device, *vid).map(|d| kernel.addresses(d)).unwrap_or_default());
+            fill(attachment, || {
+                kernel.vlan_device(&device, *vid).map(|d| kernel.addresses(d)).unwrap_or_default()
+            });
         }
     }
 }

@@ -150,7 +150,11 @@ fn after_lost_messages_everything_is_read_again() {
         // ends with the news that must not be.
         let mut batch = String::new();
         for round in 0..40_000 {
-            batch += &format!("neigh replace 10.9.{}.{} lladdr 02:00:00:00:00:01 dev wa nud permanent\n", round / 200 % 2, round % 200);
+            batch += &format!(
+                "neigh replace 10.9.{}.{} lladdr 02:00:00:00:00:01 dev wa nud permanent\n",
+                round / 200 % 2,
+                round % 200
+            );
             batch += &format!("neigh del 10.9.{}.{} dev wa\n", round / 200 % 2, round % 200);
         }
         batch += "neigh replace 192.0.2.7 lladdr 02:00:00:00:00:07 dev wa nud permanent\n";
@@ -158,7 +162,12 @@ fn after_lost_messages_everything_is_read_again() {
         let path = directory.path().join("batch");
         std::fs::write(&path, batch).unwrap();
         ip(&format!("-force -batch {}", path.display()));
-        wait_for(&mut events, &neighbour("192.0.2.7", Some("02:00:00:00:00:07"))).await;
+        let last = neighbour("192.0.2.7", Some("02:00:00:00:00:07"));
+        let mut told = 0;
+        while events.recv().await.is_some_and(|event| event != last) {
+            told += 1;
+        }
+        assert!(told < 80_000, "no message was lost: this proves nothing");
         assert_eq!(kernel.view().neighbours("wa").len(), 1, "what was deleted is not left over");
     });
 }

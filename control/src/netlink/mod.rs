@@ -80,7 +80,11 @@ struct Follower {
 
 impl Follower {
     /// Follows the kernel until the daemon goes.
-    async fn follow(mut self, events: mpsc::Sender<KernelEvent>, mut requests: mpsc::Receiver<(u32, IpAddr)>) {
+    async fn follow(
+        mut self,
+        events: mpsc::Sender<KernelEvent>,
+        mut requests: mpsc::Receiver<(u32, IpAddr)>,
+    ) {
         loop {
             let news = tokio::select! {
                 received = self.socket.receive() => self.digest(received).await,

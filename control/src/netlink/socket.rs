@@ -13,8 +13,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
-use tokio::io::unix::AsyncFd;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use tracing::debug;
 
 /// Multicast groups of rtnetlink (linux/rtnetlink.h).
@@ -25,7 +24,7 @@ const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 
 /// Receive buffer asked of the kernel, bytes: room for a burst of events.
-const RECEIVE_BUFFER: usize = 1 << 20;
+const RECEIVE_BUFFER: u32 = 1 << 20;
 
 /// What a dump is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,7 @@ pub(crate) enum Incoming {
 const DUMP_INTERRUPTED: u16 = 0x10;
 
 pub(crate) struct RouteSocket {
-    inner: AsyncFd<Socket>,
+    inner: TokioSocket,
     sequence: u32,
 }
 
@@ -62,7 +61,8 @@ impl RouteSocket {
     /// # Errors
     /// What socket(2), bind(2) or setsockopt(2) said.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        let mut inner = TokioSocket::new(NETLINK_ROUTE)?;
+        let socket = inner.socket_mut();
         socket.bind_auto()?;
         // A larger buffer is a convenience: an overrun is repaired by a new dump.
         if let Err(error) = socket.set_rx_buf_sz(RECEIVE_BUFFER) {
@@ -71,8 +71,7 @@ impl RouteSocket {
         for group in GROUPS {
             socket.add_membership(group)?;
         }
-        socket.set_non_blocking(true)?;
-        Ok(Self { inner: AsyncFd::new(socket)?, sequence: 0 })
+        Ok(Self { inner, sequence: 0 })
     }
 
     /// Asks for a dump; returns the sequence number that its end will carry.
@@ -105,14 +104,8 @@ impl RouteSocket {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        let kernel = SocketAddr::new(0, 0);
-        loop {
-            let mut ready = self.inner.writable().await?;
-            match ready.try_io(|socket| socket.get_ref().send_to(&bytes, &kernel, 0)) {
-                Ok(sent) => return sent.map(|_| self.sequence),
-                Err(_would_block) => {}
-            }
-        }
+        self.inner.send_to(&bytes, &SocketAddr::new(0, 0)).await?;
+        Ok(self.sequence)
     }
 
     /// Waits for one datagram and parses what stands in it.
@@ -120,14 +113,9 @@ impl RouteSocket {
     /// # Errors
     /// What recv(2) said; `ENOBUFS` means that messages were lost.
     pub(crate) async fn receive(&self) -> io::Result<Vec<Incoming>> {
-        loop {
-            let mut ready = self.inner.readable().await?;
-            if let Ok(result) = ready.try_io(|socket| socket.get_ref().recv_from_full()) {
-                let (bytes, sender) = result?;
-                // Anybody may send to a netlink socket; only port 0 is the kernel.
-                return Ok(if sender.port_number() == 0 { parse(&bytes) } else { Vec::new() });
-            }
-        }
+        let (bytes, sender) = self.inner.recv_from_full().await?;
+        // Anybody may send to a netlink socket; only port 0 is the kernel.
+        Ok(if sender.port_number() == 0 { parse(&bytes) } else { Vec::new() })
     }
 }
 

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use weir_config::MacAddress;
 
 use crate::engine::DeviceEvent;
@@ -78,7 +80,8 @@ impl View {
     pub(crate) fn finish(&mut self) -> Vec<KernelEvent> {
         let Some(seen) = self.seen.take() else { return Vec::new() };
         let mut events = Vec::new();
-        let lost: Vec<_> = self.neighbours.keys().filter(|key| !seen.neighbours.contains(key)).copied().collect();
+        let lost: Vec<_> =
+            self.neighbours.keys().filter(|key| !seen.neighbours.contains(key)).copied().collect();
         for (index, ip) in lost {
             self.set_neighbour(index, ip, None, &mut events);
         }
@@ -182,7 +185,9 @@ impl View {
         if self.addresses.contains_key(&index) {
             events.push(KernelEvent::Addresses { device: device.clone() });
         }
-        for ((_, ip), mac) in self.neighbours.iter().filter(|((neighbour_index, _), _)| *neighbour_index == index) {
+        for ((_, ip), mac) in
+            self.neighbours.iter().filter(|((neighbour_index, _), _)| *neighbour_index == index)
+        {
             events.push(KernelEvent::Neighbour { device: device.clone(), ip: *ip, mac: Some(*mac) });
         }
     }
@@ -246,7 +251,13 @@ impl View {
         self.set_neighbour(index, ip, mac, events);
     }
 
-    fn set_neighbour(&mut self, index: u32, ip: IpAddr, mac: Option<MacAddress>, events: &mut Vec<KernelEvent>) {
+    fn set_neighbour(
+        &mut self,
+        index: u32,
+        ip: IpAddr,
+        mac: Option<MacAddress>,
+        events: &mut Vec<KernelEvent>,
+    ) {
         let before = match mac {
             Some(mac) => self.neighbours.insert((index, ip), mac),
             None => self.neighbours.remove(&(index, ip)),
@@ -282,7 +293,11 @@ fn read_link(message: &LinkMessage) -> Option<Link> {
         }
     }
     let flags = message.header.flags;
-    Some(Link { name: name?, carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp), vlan: below.zip(vid) })
+    Some(Link {
+        name: name?,
+        carrier: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        vlan: below.zip(vid),
+    })
 }
 
 fn vlan_id(infos: &[LinkInfo]) -> Option<u16> {

@@ -69,7 +69,9 @@ use RouteNetlinkMessage::{DelLink, DelNeighbour, NewAddress, NewLink, NewNeighbo
 
 #[test]
 fn every_state_one_may_send_in_gives_the_mac_and_the_others_do_not() {
-    use NeighbourState::{Delay, Failed, Incomplete, Noarp, None as Nothing, Permanent, Probe, Reachable, Stale};
+    use NeighbourState::{
+        Delay, Failed, Incomplete, Noarp, None as Nothing, Permanent, Probe, Reachable, Stale,
+    };
     for (state, usable) in [
         (Reachable, true),
         (Stale, true),
