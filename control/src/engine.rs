@@ -69,3 +69,11 @@ pub trait Engine: Send + Sync {
     /// Drains and detaches.
     fn stop(&self);
 }
+
+/// The data plane could not be started; its text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// Makes the data plane that `weir run` drives; it has no configuration yet.
+pub type Starter = fn() -> Result<Arc<dyn Engine>, StartError>;
