@@ -68,6 +68,8 @@ async fn serve_one(stream: UnixStream, router: Router) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .keep_alive(false)
+        // A client may close its side when it has said all.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
