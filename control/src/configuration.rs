@@ -85,9 +85,9 @@ pub fn load(source: &Source) -> Result<Loaded, Refusal> {
         Source::File(path) => from_file(path),
         Source::Environment { interfaces, routes } => {
             let origin = source.to_string();
-            let loaded = weir_config::from_environment(interfaces, routes)
+            let config = weir_config::from_environment(interfaces, routes)
                 .map_err(|diagnostics| Refusal::invalid(&origin, diagnostics.0))?;
-            Ok(Loaded { config: loaded.config, warnings: loaded.warnings, document: None, origin })
+            Ok(Loaded { config, warnings: Vec::new(), document: None, origin })
         }
     }
 }
