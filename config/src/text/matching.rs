@@ -115,6 +115,14 @@ pub(crate) fn tcp_flags(text: &str) -> Parsed<TcpFlagsMatch> {
     Ok(matched)
 }
 
+/// Flags as [`tcp_flags`] reads them.
+pub(crate) fn render_tcp_flags(matched: TcpFlagsMatch) -> String {
+    let looked_at = TCP_FLAGS.iter().filter(|(_, bit)| matched.mask & bit != 0);
+    let parts = looked_at
+        .map(|(name, bit)| if matched.set & bit != 0 { (*name).to_owned() } else { format!("!{name}") });
+    parts.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

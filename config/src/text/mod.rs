@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::MacAddress;
 use crate::codes::{self, Code};
-pub(crate) use matching::{dscp, port_range, protocol, tcp_flags};
+pub(crate) use matching::{dscp, port_range, protocol, render_tcp_flags, tcp_flags};
 pub(crate) use quantity::{Burst, burst, duration, rate, render_duration, render_rate};
 
 /// Why a text is not what the key takes.
