@@ -29,6 +29,16 @@ impl Counters {
         get(&self.value, path)
     }
 
+    /// Packets dropped for any reason.
+    pub fn dropped(&self) -> u64 {
+        dropped(&self.value)
+    }
+
+    /// Whether every packet is accounted for, as [`Counters::expect_conserved`] expects.
+    pub fn is_conserved(&self) -> bool {
+        conserved(&self.value).is_ok()
+    }
+
     /// Expects an exact value, which the counter may take three seconds to reach.
     #[track_caller]
     pub fn expect(&self, path: &str, expected: u64) -> &Self {
@@ -70,18 +80,19 @@ fn get(counters: &Value, path: &str) -> u64 {
     found.and_then(Value::as_u64).unwrap_or(0)
 }
 
+fn dropped(counters: &Value) -> u64 {
+    let reasons = counters.get("dropped").and_then(Value::as_object);
+    reasons.map_or(0, |reasons| reasons.values().filter_map(Value::as_u64).sum())
+}
+
 /// The law of conservation: every packet that came in or was made is accounted for exactly once.
 pub(crate) fn conserved(counters: &Value) -> Result<(), String> {
     if counters.get("received").is_none() || counters.get("transmitted").is_none() {
         return Err(format!("these are no counters: {counters:#}"));
     }
     let sum = |names: &[&str]| names.iter().map(|name| get(counters, name)).sum::<u64>();
-    let dropped: u64 = counters
-        .get("dropped")
-        .and_then(Value::as_object)
-        .map_or(0, |reasons| reasons.values().filter_map(Value::as_u64).sum());
     let came = sum(&["received", "handed_in", "originated"]);
-    let went = sum(&["transmitted", "punted", "consumed", "handed_out", "held"]) + dropped;
+    let went = sum(&["transmitted", "punted", "consumed", "handed_out", "held"]) + dropped(counters);
     if came == went {
         return Ok(());
     }
