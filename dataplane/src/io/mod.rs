@@ -3,6 +3,9 @@
 //! The engine polls a [`PortQueue`] and does not know which kind it is. A call serves a whole burst, so that dynamic
 //! dispatch is paid once a burst.
 
+pub mod memory;
+pub mod pcap;
+
 use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
