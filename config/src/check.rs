@@ -2,7 +2,7 @@
 
 use crate::codes;
 use crate::names::Defined;
-use crate::schema::{Form, Key, Kind, Names, ROOT, Ref, Rule, Table};
+use crate::schema::{Form, Key, Kind, Names, Need, ROOT, Ref, Rule, Table};
 use crate::sink::{At, Finding, Sink, error};
 use crate::text::{self, Bad, nearest};
 use crate::tree::{Entry, Node, Value};
@@ -44,18 +44,9 @@ impl Checker<'_, '_> {
         for rule in table.rules {
             self.rule(node, table, rule);
         }
-        let grouped = |key: &Key| {
-            table.rules.iter().any(|r| matches!(r, Rule::AtLeastOne(keys) if keys.contains(&key.name)))
-        };
-        for key in table.keys {
-            if matches!(key.need, crate::schema::Need::Required)
-                && !grouped(key)
-                && node.get(key.name).is_none()
-            {
-                let message =
-                    format!("{} needs the key `{}`: {}", table.title, key.name, key.kind.describe());
-                self.inside(key.name, |c| c.report(At::Value, error(codes::MISSING_KEY, message)));
-            }
+        for key in table.keys.iter().filter(|key| is_missing(key, node, table)) {
+            let message = format!("{} needs the key `{}`: {}", table.title, key.name, key.kind.describe());
+            self.inside(key.name, |c| c.report(At::Value, error(codes::MISSING_KEY, message)));
         }
     }
 
@@ -205,7 +196,7 @@ impl Checker<'_, '_> {
                 (min, max) if min == max => format!("exactly {min}"),
                 (min, max) => format!("{min} to {max}"),
             };
-            let message = format!("the list has {} elements, it takes {allowed}", elements.len());
+            let message = format!("the list's length is {}, it takes {allowed}", elements.len());
             self.report(At::Value, error(codes::OUT_OF_RANGE, message));
         }
         for (index, element) in elements.iter().enumerate() {
@@ -259,6 +250,17 @@ impl Checker<'_, '_> {
     fn wrong_type_hint(&mut self, node: &Node, wanted: String, hint: String) {
         self.report(At::Value, wrong_type(node, wanted).hint(hint));
     }
+}
+
+/// Whether a required key is absent, and no misspelt key stands for it.
+fn is_missing(key: &Key, node: &Node, table: &Table) -> bool {
+    let grouped = |rule: &Rule| matches!(rule, Rule::AtLeastOne(keys) if keys.contains(&key.name));
+    let known = |name: &str| table.keys.iter().any(|key| key.name == name);
+    let misspelt = |name: &str| table.keys.len() == 1 || nearest(name, [key.name]).is_some();
+    matches!(key.need, Need::Required)
+        && node.get(key.name).is_none()
+        && !table.rules.iter().any(grouped)
+        && !node.entries().iter().any(|entry| !known(&entry.key) && misspelt(&entry.key))
 }
 
 fn wrong_type(node: &Node, wanted: String) -> Finding {

@@ -7,6 +7,8 @@ mod json;
 mod keys;
 mod markdown;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 pub use json::schema;
 pub use markdown::reference;
