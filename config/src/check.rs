@@ -96,6 +96,14 @@ impl Checker<'_, '_> {
             Kind::Boolean if node.boolean().is_some() => {}
             Kind::True if node.boolean() == Some(true) => {}
             Kind::Integer { min, max } if node.integer().is_some() => self.integer(node, *min, *max),
+            Kind::Choice(numbers) if node.integer().is_some() => {
+                if !node.integer().is_some_and(|number| numbers.contains(&number)) {
+                    self.report(
+                        At::Value,
+                        error(codes::OUT_OF_RANGE, format!("it takes {}", kind.describe())),
+                    );
+                }
+            }
             Kind::Word(words) if node.text().is_some() => self.word(node, words),
             Kind::Text(form) => match node.text() {
                 Some(text) => self.form(text, *form),
@@ -274,7 +282,7 @@ fn wrong_type(node: &Node, wanted: String) -> Finding {
 fn takes(kind: &Kind, node: &Node) -> bool {
     match kind {
         Kind::Boolean | Kind::True => node.boolean().is_some(),
-        Kind::Integer { .. } => node.integer().is_some(),
+        Kind::Integer { .. } | Kind::Choice(_) => node.integer().is_some(),
         Kind::Word(_) | Kind::Text(_) | Kind::Ref(_) => node.text().is_some(),
         Kind::Either(kinds) => kinds.iter().any(|kind| takes(kind, node)),
         Kind::List { .. } | Kind::Records(_) => matches!(node.value, Value::Array(_)),

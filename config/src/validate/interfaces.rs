@@ -18,12 +18,6 @@ const FRAME_OVERHEAD: u32 = 256 + 22;
 const IPV6_MINIMUM_MTU: u16 = 1280;
 
 pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
-    if !matches!(config.memory.frame_size, 2048 | 4096) {
-        let finding =
-            error(codes::OUT_OF_RANGE, format!("a frame cannot have {} bytes", config.memory.frame_size))
-                .hint("2048 or 4096");
-        sink.report(&["memory", "frame-size"], At::Value, finding);
-    }
     duplicate_cores(config, sink);
     duplicate_names(config, sink);
     duplicate_devices(config, sink);
@@ -93,7 +87,7 @@ fn mtu(config: &Config, interface: &Interface<'_>, sink: &mut Sink<'_>) {
     let Some(mtu) = mtu else { return };
     let frame_size = config.memory.frame_size;
     let limit = frame_size.saturating_sub(FRAME_OVERHEAD);
-    let known_size = matches!(frame_size, 2048 | 4096) && !sink.is_refused(&["memory", "frame-size"]);
+    let known_size = !sink.is_refused(&["memory", "frame-size"]);
     if u32::from(mtu) > limit
         && known_size
         && interface.kind != InterfaceKind::Vlan
