@@ -1,4 +1,5 @@
 //! What a shared port takes and what it leaves to the kernel, on real sockets.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -6,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use support::{Memory, NEVER, SOON, Tap, Wire, privileged};
 use weir_config::{PortMode, XdpMode};
-use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, Steering};
 use weir_dataplane::io::PortQueue;
+use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, Steering};
 
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -38,7 +39,8 @@ fn ethernet(types: &[u16], payload: &[u8]) -> Vec<u8> {
 }
 
 fn udp(to_port: u16, payload: &[u8]) -> Vec<u8> {
-    [&[0xc0, 0x01][..], &to_port.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
+    [&[0xc0, 0x01][..], &to_port.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload]
+        .concat()
 }
 
 fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
@@ -133,7 +135,9 @@ fn takes_its_own_and_leaves_the_rest(xdp: XdpMode) {
     assert!(!shared.takes(&ethernet(&[v4], &ipv4(PEER, Ipv4Addr::new(10, 10, 0, 1), 6, 0, &[0; 20]))));
     let inside6 = "2001:db8:9:1::5".parse().unwrap();
     assert!(shared.takes(&ethernet(&[tag, v6], &ipv6(PEER6, inside6, 58, &[128, 0, 0, 0]))));
-    assert!(!shared.takes(&ethernet(&[v6], &ipv6(PEER6, "2001:db8:a::5".parse().unwrap(), 58, &[128, 0, 0, 0]))));
+    assert!(
+        !shared.takes(&ethernet(&[v6], &ipv6(PEER6, "2001:db8:a::5".parse().unwrap(), 58, &[128, 0, 0, 0])))
+    );
 
     // ICMP errors about a packet of its tunnels (RFC 792, RFC 4443), and no other ICMP.
     let sent4 = ipv4(VTEP, PEER, 17, 0, &vxlan);
@@ -234,6 +238,7 @@ fn steering_beyond_the_size_of_its_map_is_an_error_that_names_the_entry() {
     let vteps = (0..4097u32).map(|n| (IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n)), 4789)).collect();
     let error = shared.port.steer(&Steering { vteps, prefixes: vec![] }).unwrap_err().to_string();
     assert!(error.contains("cannot add VTEP 10.0.16.0 UDP port 4789"), "{error}");
+    // A full map takes an exchange all the same.
     shared.port.steer(&steering(&[("192.0.2.1", 4789)], &[])).unwrap();
     assert!(shared.takes(&ethernet(&[0x0800], &ipv4(PEER, VTEP, 17, 0, &udp(4789, &[0; 30])))));
 }
