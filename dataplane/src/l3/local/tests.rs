@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::super::interface::tests::interface;
 use super::*;
 use crate::decision::AdjacencyTable;
@@ -203,5 +205,45 @@ fn a_group_is_received_only_where_weir_listens() {
     }
     for ip in ["224.0.0.5", "255.255.255.255", "10.1.0.1", "ff02::5", "ff0e::1", "fe80::9"] {
         assert!(!interface.receives(ip.parse().unwrap()), "{ip}");
+    }
+}
+
+proptest! {
+    /// Any bytes behind a sound IP header: no panic, and an answer, if there is one, is sound.
+    #[test]
+    fn any_payload_is_dealt_with(
+        v6_packet: bool,
+        protocol in prop_oneof![Just(1u8), Just(6), Just(17), Just(58), any::<u8>()],
+        head in prop_oneof![Just(vec![135u8, 0]), Just(vec![136, 0]), Just(vec![8, 0]), Just(vec![128, 0]), Just(vec![])],
+        rest in prop::collection::vec(any::<u8>(), 0..80),
+        ttl in prop_oneof![Just(255u8), any::<u8>()],
+        to_group: bool,
+    ) {
+        let packet = match (v6_packet, to_group) {
+            (false, false) => v4("10.1.0.1"),
+            (false, true) => v4("224.0.0.1"),
+            (true, false) => v6("2001:db8:1::1"),
+            (true, true) => v6("ff02::1"),
+        };
+        let payload = [head, rest].concat();
+        let mut frame = packet.ttl(ttl).protocol(protocol).payload(&payload).build();
+        let Ok(meta) = parse(&frame) else { return Ok(()) };
+        checksum::fill_transport(&mut frame, &meta);
+        let (handled, out) = Weir::new(10).take(&frame);
+        if handled.reply != Reply::None {
+            let meta = parse(&out).unwrap();
+            prop_assert_eq!(checksum::verify_transport(&out, &meta), Some(true));
+        }
+    }
+
+    /// The same for bytes in place of an ARP packet.
+    #[test]
+    fn any_arp_packet_is_dealt_with(bytes in prop::collection::vec(any::<u8>(), 20), sound: bool) {
+        let weir = Weir::new(10);
+        let head: [u8; 8] = if sound { [0, 1, 8, 0, 6, 4, 0, 1] } else { [0, 1, 8, 0, 6, 4, 1, 1] };
+        let frame = ethernet().ether_type(0x0806).payload(&[&head[..], &bytes].concat()).build();
+        let meta = parse(&frame).unwrap();
+        let mut out = Vec::new();
+        super::super::arp::handle(&frame, &meta, &weir.interface, &weir.neighbours, 0, &mut out);
     }
 }
