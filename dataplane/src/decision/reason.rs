@@ -35,6 +35,7 @@ reasons! {
     IpAddress = "ip_address", "a source or destination address that is never forwarded";
     IpExtension = "ip_extension", "IPv6 extension headers broken or too many";
     BadFragment = "bad_fragment", "a fragment that reaches past 65535 bytes";
+    FragmentUnknown = "fragment_unknown", "a later fragment whose first fragment was not seen, where ports matter";
     BadTransport = "bad_transport", "TCP or UDP header length out of range";
     VlanTags = "vlan_tags", "more than two VLAN tags";
     UnknownVlan = "unknown_vlan", "a VLAN that no interface is configured for";

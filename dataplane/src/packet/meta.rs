@@ -95,6 +95,8 @@ pub struct Meta {
     pub fragment: FragmentKind,
     /// ECN of the outer header that was taken off (RFC 6040), 0 if none was.
     pub outer_ecn: u8,
+    /// Number of the tunnel endpoint that the outer header came from, if one was taken off.
+    pub endpoint: u16,
 }
 
 impl Meta {

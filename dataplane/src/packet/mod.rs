@@ -4,6 +4,7 @@
 
 pub mod builder;
 pub mod checksum;
+mod embedded;
 pub mod crc32c;
 pub mod ecn;
 pub mod edit;
@@ -12,6 +13,7 @@ mod meta;
 mod parse;
 pub mod view;
 
+pub use embedded::{Embedded, embedded_tuple, fragment_id, is_icmp_error};
 pub use parse::{parse, parse_into};
 
 pub use meta::{FragmentKind, L3, Meta, PacketFlags};
