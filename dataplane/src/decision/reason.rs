@@ -39,6 +39,9 @@ reasons! {
     BadTransport = "bad_transport", "TCP or UDP header length out of range";
     VlanTags = "vlan_tags", "more than two VLAN tags";
     UnknownVlan = "unknown_vlan", "a VLAN that no interface is configured for";
+    ArpInvalid = "arp_invalid", "an ARP message that is not of IPv4 over Ethernet (RFC 826)";
+    NdInvalid = "nd_invalid", "a neighbour discovery message that breaks RFC 4861 section 7.1";
+    IcmpInvalid = "icmp_invalid", "an ICMP message to weir with a wrong checksum";
     NotForUs = "not_for_us", "a destination MAC on a routed interface that is not ours";
     UnsupportedEtherType = "unsupported_ether_type", "neither IP nor ARP on a routed interface";
     NoRoute = "no_route", "no route to the destination";

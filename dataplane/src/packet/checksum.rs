@@ -253,3 +253,6 @@ pub fn fill_transport(frame: &mut [u8], meta: &Meta) -> bool {
     *place = checksum.to_be_bytes();
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ fn set_sctp_port<const SIDE: Side>(transport: &mut [u8], meta: &Meta, port: u16)
     [header[8], header[9], header[10], header[11]] = crc.to_le_bytes();
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -366,3 +366,6 @@ fn icmp(header: &[u8; 8], meta: &mut Meta, echo: bool) {
         meta.destination_port = meta.source_port;
     }
 }
+
+#[cfg(test)]
+mod tests;
