@@ -28,7 +28,10 @@ impl Walker<'_> {
             Domain::Vrf(vrf) => match tuple {
                 Some(tuple) => {
                     let hash = hash::flow_hash(packet, meta, self.tables.seed);
-                    self.route(vrf, tuple.destination, hash, now)
+                    self.route(vrf, tuple.destination, hash, now).map(|mut program| {
+                        program.ops |= Ops::DECREMENT_TTL;
+                        program
+                    })
                 }
                 None => Err(DropReason::UnsupportedEtherType),
             },
@@ -82,9 +85,14 @@ impl Walker<'_> {
         }
     }
 
-    /// A program that routes to `destination`.
+    /// A program that routes to `destination` what weir itself made.
     pub fn route(&self, vrf: VrfId, destination: IpAddr, hash: u64, now: Nanos) -> Result<Program, DropReason> {
         let (scope, next_hop) = self.next_hop(vrf, destination, hash)?;
+        self.towards(scope, next_hop, now)
+    }
+
+    /// A program that sends to the neighbour `next_hop` on the routed interface `scope`.
+    pub fn towards(&self, scope: ScopeId, next_hop: IpAddr, now: Nanos) -> Result<Program, DropReason> {
         let egress = self.pipeline.scope(scope).ok_or(DropReason::InterfaceDown)?;
         let mut program = match &egress.kind {
             ScopeKind::Port => {

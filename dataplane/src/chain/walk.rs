@@ -6,12 +6,12 @@
 use std::cell::RefCell;
 
 use crate::decision::{
-    ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId, SessionId, Step,
+    ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, SessionId, Step,
     Tuple,
 };
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
-use crate::l3::NeighbourAction;
+use crate::l3::{NeighbourAction, sanity};
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
 use crate::session::{Found, session_domain};
 
@@ -200,7 +200,7 @@ impl Walker<'_> {
         if self.is_local(vrf, scope, tuple.destination) {
             return Some(Walk::Local);
         }
-        crate::l3::forwardable(tuple).err().map(Walk::drop_once)
+        sanity::forwardable(tuple.source, tuple.destination).err().map(Walk::drop_once)
     }
 
     /// Learns the source of a bridged frame.

@@ -18,7 +18,7 @@ bitflags! {
         const METER = 1 << 2;
         /// Rewrite addresses or ports.
         const REWRITE = 1 << 3;
-        /// Routed: decrement TTL, replace the Ethernet header.
+        /// Routed: replace the Ethernet header.
         const ROUTE = 1 << 4;
         /// Push a tunnel's outer headers.
         const ENCAPSULATE = 1 << 5;
@@ -30,6 +30,8 @@ bitflags! {
         const RETAG = 1 << 8;
         /// The outermost tag belongs to the ingress scope and is taken off.
         const POP_TAG = 1 << 9;
+        /// Forwarded by a router, not made by it: decrement TTL or hop limit.
+        const DECREMENT_TTL = 1 << 10;
     }
 }
 
@@ -95,7 +97,7 @@ impl Program {
                 words.push(format!("destination {ip} port {port}"));
             }
         }
-        if self.ops.contains(Ops::ROUTE) {
+        if self.ops.contains(Ops::DECREMENT_TTL) {
             words.push("decrement ttl".into());
         }
         if self.ops.contains(Ops::ENCAPSULATE) {

@@ -86,7 +86,7 @@ impl Replay<'_> {
         if ops.contains(Ops::DROP) {
             return Outcome::Drop(program.reason);
         }
-        if ops.contains(Ops::ROUTE) && meta.ttl <= 1 {
+        if ops.contains(Ops::DECREMENT_TTL) && meta.ttl <= 1 {
             return Outcome::Exception(Exception::TtlExpired);
         }
         let l3_len = if meta.is_ip() { usize::from(meta.l3_len) } else { l2_payload(frame, meta) };
@@ -137,7 +137,7 @@ impl Replay<'_> {
                 edit::set_destination(frame.bytes_mut(), meta, ip, port);
             }
         }
-        if ops.contains(Ops::ROUTE) {
+        if ops.contains(Ops::DECREMENT_TTL) {
             edit::decrement_ttl(frame.bytes_mut(), meta);
         }
         let egress = self.egress.get(program.egress.index()).copied().unwrap_or_default();

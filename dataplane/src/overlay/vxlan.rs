@@ -109,3 +109,6 @@ pub fn encapsulation(remote: &Remote) -> Option<Encapsulation> {
         dscp: remote.dscp,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,11 @@ use crate::session::{FragmentTable, SessionTable};
 
 pub use registry::Registry;
 
+/// The fields that a scope's flow key keeps.
+pub(crate) fn fields_of(snapshot: &Snapshot, scope: ScopeId) -> crate::decision::FieldSet {
+    snapshot.pipeline.scope(scope).map(|scope| scope.fields).unwrap_or_default()
+}
+
 /// What the data plane knows of a port's device when it compiles a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortFacts {

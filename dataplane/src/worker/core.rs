@@ -15,7 +15,8 @@ use crate::decision::{Domain, DropReason, MeterCache, MeterTable, Nanos, PathBui
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
 use crate::frame::{BURST, Frame, FrameCache};
-use crate::l3::{NeighbourAction, RateLimiter};
+use crate::l3::NeighbourAction;
+use crate::l3::icmp::RateLimiter;
 use crate::packet::{self, L3, Meta, PacketFlags, tcp_flags};
 use crate::snapshot::Snapshot;
 
@@ -198,7 +199,7 @@ impl Core {
     }
 
     /// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow
-    /// path (ARP, groups).
+    /// path (ARP, groups, sources to be looked at).
     #[inline]
     fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
         let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
@@ -209,8 +210,7 @@ impl Core {
             Some(destination) if *destination == scope.mac.0 => {}
             _ => return Err(DropReason::NotForUs),
         }
-        crate::l3::source_forwardable(frame.bytes(), meta)?;
-        Ok(false)
+        Ok(suspicious_source(frame.bytes(), meta))
     }
 
     /// Passes one admitted packet: by its flow's program, or by a walk.
@@ -331,7 +331,7 @@ impl Core {
     /// Counts and frees.
     #[inline]
     pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason) {
-        self.counters.drop(reason);
+        self.counters.count_drop(reason);
         self.cache.free(frame);
     }
 
@@ -342,7 +342,7 @@ impl Core {
         stage.flush(|port, frames| {
             send(port, frames, cache, counters);
             for frame in frames.drain(..) {
-                counters.drop(DropReason::TransmitQueueFull);
+                counters.count_drop(DropReason::TransmitQueueFull);
                 cache.free(frame);
             }
         });
@@ -398,6 +398,18 @@ impl Core {
     /// Flows with their slots, for display.
     pub fn flows(&self) -> &FlowTable {
         &self.flows
+    }
+}
+
+/// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
+/// closer. A flow key without the source cannot tell.
+#[inline]
+fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
+    let at = usize::from(meta.l3_offset);
+    match meta.l3 {
+        L3::V4 => packet.get(at + 12).is_none_or(|first| matches!(first, 0 | 127 | 169 | 224..)),
+        L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
+        L3::Arp | L3::Other => false,
     }
 }
 

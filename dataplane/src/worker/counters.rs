@@ -47,6 +47,7 @@ pub struct CounterBlock {
     pub(crate) flow_evictions: Counter,
     pub(crate) flows: Counter,
     pub(crate) icmp_limited: Counter,
+    pub(crate) address_conflicts: Counter,
     pub(crate) loops: Counter,
     pub(crate) sleeps: Counter,
     pub(crate) generation: Counter,
@@ -69,6 +70,7 @@ impl Default for CounterBlock {
             flow_evictions: Counter::default(),
             flows: Counter::default(),
             icmp_limited: Counter::default(),
+            address_conflicts: Counter::default(),
             loops: Counter::default(),
             sleeps: Counter::default(),
             generation: Counter::default(),
@@ -80,7 +82,7 @@ impl Default for CounterBlock {
 impl CounterBlock {
     /// Counts one dropped packet.
     #[inline]
-    pub(crate) fn drop(&self, reason: DropReason) {
+    pub(crate) fn count_drop(&self, reason: DropReason) {
         if let Some(counter) = self.dropped.get(reason.index()) {
             counter.add(1);
         }
@@ -105,6 +107,7 @@ impl CounterBlock {
         sum.flow_misses += self.flow_misses.get();
         sum.flow_evictions += self.flow_evictions.get();
         sum.icmp_limited += self.icmp_limited.get();
+        sum.address_conflicts += self.address_conflicts.get();
         for reason in DropReason::ALL {
             let count = self.dropped(*reason);
             if count > 0 {

@@ -96,6 +96,11 @@ impl Door {
         self.wake.wake();
         sent
     }
+
+    /// Wakes the worker: something that it looks at every turn has changed.
+    pub(super) fn nudge(&self) {
+        self.wake.wake();
+    }
 }
 
 /// What all workers share.
@@ -145,6 +150,7 @@ pub(super) fn door(counters: Arc<CounterBlock>, core: usize, flow_capacity: usiz
 impl Worker {
     pub(super) fn new(id: usize, core: Core, common: Arc<Common>, mail: Receiver<Mail>) -> Option<Self> {
         let door = Arc::clone(common.doors.get(id)?);
+        door.counters.generation.set(common.snapshots.load().generation);
         Some(Self {
             id,
             core,
@@ -373,7 +379,7 @@ fn hand_over(
     let door = common.doors.get(usize::from(owner)).filter(|_| usize::from(owner) != own);
     let Some(door) = door else {
         for frame in frames.drain(..) {
-            counters.drop(DropReason::InterfaceDown);
+            counters.count_drop(DropReason::InterfaceDown);
             cache.free(frame);
         }
         return;
@@ -382,7 +388,7 @@ fn hand_over(
         match door.handoff.push((port, frame)) {
             Ok(()) => counters.handed_out.add(1),
             Err((_, frame)) => {
-                counters.drop(DropReason::HandoffQueueFull);
+                counters.count_drop(DropReason::HandoffQueueFull);
                 cache.free(frame);
             }
         }

@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 
 use crate::chain::{Scope, ScopeKind, Walker};
-use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, VrfId};
+use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, Nanos, Tuple, VrfId};
 use crate::flow::{Exception, Ops, Outcome, Program, Rewrite};
 use crate::frame::Frame;
 use crate::l2::Member;
-use crate::l3::{self, IcmpError, NeighbourAction};
+use crate::l3::icmp::{self, IcmpError};
+use crate::l3::{self, NeighbourAction};
 use crate::packet::{self, L3, Meta, PacketFlags, hash};
 use crate::snapshot::Snapshot;
 
@@ -109,8 +110,8 @@ impl Core {
             return self.drop_frame(frame, DropReason::FragmentationFailed);
         };
         let mut pieces: Vec<Vec<u8>> = Vec::new();
-        let done = l3::fragment(ip, program.mtu, &mut |piece: &[u8]| pieces.push([head, piece].concat()));
-        if !done {
+        let cut = l3::fragment(ip, program.mtu, |piece| pieces.push([head, piece].concat()));
+        if cut.is_err() {
             return self.drop_frame(frame, DropReason::FragmentationFailed);
         }
         let mut original = Some(frame);
@@ -123,7 +124,7 @@ impl Core {
                 }
             };
             let Some(mut target) = target else {
-                self.counters.drop(DropReason::NoFrames);
+                self.counters.count_drop(DropReason::NoFrames);
                 continue;
             };
             let mut piece_meta = Meta::default();
@@ -197,7 +198,7 @@ impl Core {
                 }
             }
             Origin::Originated(vrf) => {
-                if let Some(tuple) = crate::decision::Tuple::of(frame.bytes(), meta) {
+                if let Some(tuple) = Tuple::of(frame.bytes(), meta) {
                     let _ = walker.route(vrf, tuple.destination, 0, self.now);
                 }
             }
@@ -249,7 +250,7 @@ impl Core {
     /// A frame with these bytes, parsed. Counts the drop if there is none, or if they do not parse.
     fn make(&mut self, bytes: &[u8]) -> Option<(Frame, Meta)> {
         let Some(mut frame) = self.cache.alloc() else {
-            self.counters.drop(DropReason::NoFrames);
+            self.counters.count_drop(DropReason::NoFrames);
             return None;
         };
         let mut meta = Meta::default();
@@ -260,26 +261,54 @@ impl Core {
         Some((frame, meta))
     }
 
-    /// Routes an IP packet that weir made, in `vrf`. Its TTL is one more than it shall leave with.
+    /// Routes an IP packet that weir made, in `vrf`.
     pub(super) fn originate(&mut self, snapshot: &Snapshot, vrf: VrfId, ip: &[u8]) {
+        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| walker.route(vrf, tuple.destination, 0, now));
+    }
+
+    fn originate_by(
+        &mut self,
+        snapshot: &Snapshot,
+        vrf: VrfId,
+        ip: &[u8],
+        way: impl FnOnce(&Walker<'_>, Tuple, Nanos) -> Result<Program, DropReason>,
+    ) {
         self.counters.originated.add(1);
         let v6 = ip.first().is_some_and(|first| first >> 4 == 6);
         let kind = if v6 { packet::ether_type::IPV6 } else { packet::ether_type::IPV4 };
         let [a, b] = kind.to_be_bytes();
         let bytes = [&[0; 12][..], &[a, b], ip].concat();
         if let Some((frame, meta)) = self.make(&bytes) {
-            self.send_routed(snapshot, vrf, frame, &meta);
+            self.send_by(snapshot, vrf, frame, &meta, way);
         }
     }
 
-    fn send_routed(&mut self, snapshot: &Snapshot, vrf: VrfId, mut frame: Frame, meta: &Meta) {
-        let Some(tuple) = crate::decision::Tuple::of(frame.bytes(), meta) else {
+    /// Sends an IP packet that weir made to a neighbour on `scope`: a link-local destination needs no route.
+    pub(super) fn originate_on(&mut self, snapshot: &Snapshot, scope: &Scope, ip: &[u8]) {
+        let Domain::Vrf(vrf) = scope.domain else { return };
+        let id = scope.id;
+        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| walker.towards(id, tuple.destination, now));
+    }
+
+    fn send_routed(&mut self, snapshot: &Snapshot, vrf: VrfId, frame: Frame, meta: &Meta) {
+        let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
+        self.send_by(snapshot, vrf, frame, meta, |walker, tuple, now| walker.route(vrf, tuple.destination, hash, now));
+    }
+
+    fn send_by(
+        &mut self,
+        snapshot: &Snapshot,
+        vrf: VrfId,
+        mut frame: Frame,
+        meta: &Meta,
+        way: impl FnOnce(&Walker<'_>, Tuple, Nanos) -> Result<Program, DropReason>,
+    ) {
+        let Some(tuple) = Tuple::of(frame.bytes(), meta) else {
             return self.drop_frame(frame, DropReason::InternalError);
         };
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
-        let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
-        let result = walker.route(vrf, tuple.destination, hash, self.now);
+        let result = way(&walker, tuple, self.now);
         self.asks = asks;
         match result {
             Ok(program) => {
@@ -302,8 +331,8 @@ impl Core {
         meta: &Meta,
         error: IcmpError,
     ) {
-        let Some(tuple) = crate::decision::Tuple::of(packet, meta) else { return };
-        if !l3::may_answer(error, packet, meta) {
+        let Some(tuple) = Tuple::of(packet, meta) else { return };
+        if icmp::may_answer(error, packet, meta).is_err() {
             return;
         }
         if !self.icmp.allow(self.now) {
@@ -320,9 +349,9 @@ impl Core {
         let mut out = std::mem::take(&mut self.scratch);
         out.clear();
         let made = if error == IcmpError::AdminProhibited && tuple.protocol == packet::protocol::TCP {
-            l3::tcp_reset(packet, meta, &mut out)
+            icmp::tcp_reset(packet, meta, &mut out)
         } else {
-            l3::error(error, packet, meta, source, &mut out)
+            icmp::error(error, packet, meta, source, &mut out).is_ok()
         };
         if made {
             match scope.domain {
@@ -350,12 +379,7 @@ impl Core {
     fn send_back(&mut self, snapshot: &Snapshot, scope: &Scope, packet: &[u8], meta: &Meta, ip: &[u8]) {
         let (Some(to), Some(from)) = (packet.get(6..12), packet.get(..6)) else { return };
         let [a, b] = meta.ether_type.to_be_bytes();
-        let mut bytes = [to, from, &[a, b], ip].concat();
-        // No hop is taken: the TTL that routing would take off goes here.
-        let mut made = Meta::default();
-        if packet::parse_into(&bytes, &mut made).is_ok() {
-            packet::edit::decrement_ttl(&mut bytes, &made);
-        }
+        let bytes = [to, from, &[a, b], ip].concat();
         let endpoint = matches!(scope.kind, ScopeKind::Tunnel(_)).then_some(EndpointId(meta.endpoint));
         self.emit(snapshot, scope, endpoint, &bytes);
     }
