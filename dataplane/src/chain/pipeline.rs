@@ -42,7 +42,7 @@ impl Tables {
     /// Moves whenever a cached forwarding decision may have become wrong.
     #[inline]
     pub fn epoch(&self) -> u32 {
-        self.macs.epoch().wrapping_add(self.path_mtu.epoch())
+        self.macs.epoch().wrapping_add(self.path_mtu.epoch() as u32)
     }
 }
 

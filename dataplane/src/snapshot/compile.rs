@@ -410,7 +410,7 @@ impl Compiler<'_> {
             dscp: weir_config::DscpModel::Uniform,
         };
         let encapsulations = encapsulations.into_iter().map(|outer| outer.unwrap_or_else(|| unused.clone())).collect();
-        Ok(Endpoints { endpoints, encapsulations, inner, vteps: VtepTable::new(entries) })
+        Ok(Endpoints { endpoints, encapsulations, inner, vteps: VtepTable::new(&entries) })
     }
 }
 

@@ -422,7 +422,7 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
 fn decapsulate(snapshot: &Snapshot, frame: &mut Frame, meta: &mut Meta) -> Result<Option<ScopeId>, DropReason> {
     let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
     let decap = decap?;
-    if !frame.strip(decap.strip) {
+    if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
         return Err(DropReason::VxlanMalformed);
     }
     *meta = Meta::default();

@@ -83,8 +83,10 @@ impl Core {
     /// Takes in an ICMP error about a tunnel's outer packet: it lowers the MTU towards that endpoint for a time.
     fn underlay_error(&self, snapshot: &Snapshot, frame: &Frame, meta: &Meta) -> bool {
         let about = crate::overlay::underlay_error(frame.bytes(), meta, &snapshot.pipeline.vteps);
-        let Some((endpoint, mtu)) = about else { return false };
-        snapshot.tables.path_mtu.lower(endpoint, mtu, self.now);
+        let Some(about) = about else { return false };
+        for endpoint in about.endpoints {
+            snapshot.tables.path_mtu.lower(*endpoint, about.mtu, self.now);
+        }
         true
     }
 }

@@ -2,7 +2,9 @@
 //! and their meaning.
 
 mod core;
+mod cores;
 mod counters;
+mod dataplane;
 mod display;
 mod held;
 mod local;
@@ -13,4 +15,6 @@ pub mod status;
 mod tick;
 
 pub use self::core::{Core, CoreParts};
+pub use cores::CoresError;
 pub use counters::{Counter, CounterBlock};
+pub use dataplane::{ApplyError, Dataplane};
