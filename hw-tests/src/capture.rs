@@ -20,9 +20,11 @@ const VALIDATE: [&str; 5] = [
     "sctp.checksum:crc32c",
 ];
 
-/// What no packet on a wire may be. A checksum's status 0 is "bad".
-const FAULTS: &str = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 \
-                      || icmp.checksum.status == 0 || icmpv6.checksum.status == 0";
+/// What no packet on a wire may be. A checksum's status 0 is "bad". What an ICMP error quotes is cut off, so that its transport
+/// checksum cannot be right.
+const FAULTS: &str = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0 \
+                      || ((tcp.checksum.status == 0 || udp.checksum.status == 0) \
+                          && !(icmp.type in {3, 4, 5, 11, 12}) && !(icmpv6.type in {1, 2, 3, 4}))";
 
 /// A capture that runs until it is looked at.
 #[derive(Debug)]

@@ -81,7 +81,19 @@ impl Lab {
     /// A box that runs `weir run` with this configuration, in a namespace where its wires are the devices.
     pub fn weir(&self, configuration: &str) -> WeirBox {
         let node = self.node(Kind::Weir);
-        let weir = Arc::new(WeirState::new(node.clone_state(), &self.inner.directory, configuration));
+        let weir = WeirState::new(node.clone_state(), &self.inner.directory, configuration);
+        self.weir_box(node, weir)
+    }
+
+    /// A box that runs `weir run` without a file, configured by these environment variables.
+    pub fn weir_by_environment(&self, variables: &[(&str, &str)]) -> WeirBox {
+        let node = self.node(Kind::Weir);
+        let weir = WeirState::by_environment(node.clone_state(), &self.inner.directory, variables);
+        self.weir_box(node, weir)
+    }
+
+    fn weir_box(&self, node: Node, weir: WeirState) -> WeirBox {
+        let weir = Arc::new(weir);
         lock(&self.inner.weirs).push(Arc::clone(&weir));
         WeirBox::new(node, weir)
     }
