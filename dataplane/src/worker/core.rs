@@ -11,7 +11,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::chain::{Scope, Walk, Walker};
-use crate::decision::{Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId};
+use crate::decision::{
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+};
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
 use crate::frame::{BURST, Frame, FrameCache};
