@@ -59,7 +59,7 @@ fn a_configuration_in_toml_and_one_in_json_go_the_same_way() {
     assert_eq!(answer["changes"].as_array().unwrap().len(), 1, "{answer}");
     let view = daemon.get("/v1/config");
     assert_eq!(view["document"]["port"]["b"]["device"], "wx1");
-    assert!(view["effective"]["ports"]["b"].is_object());
+    assert!(view["effective"]["port"]["b"].is_object());
 
     // What GET gives as document, PUT takes.
     let (status, answer) = daemon.ask(

@@ -56,7 +56,9 @@ fn check_exits_with_0_or_1_and_gives_text_or_json() {
     assert_eq!(output.status.code(), Some(1));
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(value["valid"], false);
-    assert!(value["diagnostics"].as_array().unwrap().iter().any(|d| d["line"] == 2 && d["severity"] == "error"));
+    assert!(
+        value["diagnostics"].as_array().unwrap().iter().any(|d| d["line"] == 2 && d["severity"] == "error")
+    );
 
     let output = weir(&["check", "--format", "json", &good]);
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -129,7 +131,9 @@ fn show_config_can_be_checked_and_applied_again() {
 #[test]
 fn show_with_json_prints_the_answer_of_the_api() {
     let daemon = Daemon::start(&ports(&["a"]));
-    for (what, key) in [("ports", "ports"), ("counters", "conservation"), ("bridge", "macs"), ("config", "effective")] {
+    for (what, key) in
+        [("ports", "ports"), ("counters", "conservation"), ("bridge", "macs"), ("config", "effective")]
+    {
         let output = daemon.weir(&["show", what, "--json"]);
         let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
         assert!(!value[key].is_null(), "{what}: {value}");

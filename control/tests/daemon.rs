@@ -145,7 +145,12 @@ fn a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel() {
     let daemon = Daemon::start("[port.up]\ndevice = \"wa\"\nmode = \"shared\"\n");
     let addresses = || {
         let applied = daemon.engine.applied.lock().unwrap();
-        applied.last().unwrap().ports["up"].attachment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        applied.last().unwrap().ports["up"]
+            .attachment
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(addresses(), ["192.0.2.1/24"]);
     let told = |text: &str| eventually(text, || daemon.engine.was_told(text));

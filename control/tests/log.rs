@@ -29,7 +29,9 @@ fn every_error_of_a_refused_reload_is_logged_with_its_place() {
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
     let daemon = Daemon::start(&ports(&["a"]));
     let log = || String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned();
-    eventually("the announcement", || log().contains("port a: device wx0 (up), dedicated, driver veth, XDP native copy"));
+    eventually("the announcement", || {
+        log().contains("port a: device wx0 (up), dedicated, driver veth, XDP native copy")
+    });
     assert!(log().contains("port a: not obtained: zero-copy: operation not supported"), "{}", log());
 
     std::fs::write(daemon.file(), "[port.a]\ndevise = \"wx0\"\n\n[prot.b]\n").unwrap();
