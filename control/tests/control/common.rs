@@ -1,7 +1,5 @@
 //! A data plane that remembers what it was told, and a daemon around it on a socket of its own.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -364,4 +362,17 @@ pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs a test again in a process of its own, started by `command`; true in the child.
+pub(crate) fn in_a_child(test: &str, command: &mut Command) -> bool {
+    const CHILD: &str = "WEIR_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(CHILD, "1");
+    let output = command.output().unwrap();
+    let text = format!("{}{}", stdout(&output), stderr(&output));
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
 }

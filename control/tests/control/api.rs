@@ -1,12 +1,10 @@
 //! The socket API over a real unix socket, the data plane a fake: answers, changes, and every kind of wrong request.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use common::{Daemon, ports};
+use crate::common::{Daemon, ports};
 use serde_json::json;
 use weir_dataplane::decision::DropReason;
 

@@ -1,8 +1,6 @@
 //! The command line: output and exit codes of every command.
 
-mod common;
-
-use common::{Daemon, ports, stderr, stdout, weir, write};
+use crate::common::{Daemon, ports, stderr, stdout, weir, write};
 use serde_json::Value;
 
 #[test]
