@@ -2,8 +2,12 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use super::Frame;
+use super::{Frame, FramePool};
+
+/// Every memory of the process, so that a frame that ends up with another memory's pool finds its way home.
+static MEMORIES: Mutex<Vec<&'static FrameMemory>> = Mutex::new(Vec::new());
 
 /// Which pages the memory got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,9 @@ pub enum MemoryError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A chunk size that AF_XDP does not take.
+    #[error("memory.frame-size is {0}; it must be 2048 or 4096")]
+    FrameSize(u16),
     /// The mapping failed.
     #[error("cannot map {bytes} bytes for frames: {source}; lower memory.frames")]
     Map {
@@ -44,6 +51,8 @@ pub struct FrameMemory {
     frames: u32,
     frame_size: u16,
     pages: PageKind,
+    /// The one pool that hands out the chunks.
+    pool: OnceLock<Arc<FramePool>>,
 }
 
 // SAFETY: the mapping is only reached through frames, each the only owner of its chunk.
@@ -62,6 +71,9 @@ impl FrameMemory {
         huge: weir_config::HugePages,
     ) -> Result<&'static Self, MemoryError> {
         use weir_config::HugePages;
+        if !matches!(frame_size, 2048 | 4096) {
+            return Err(MemoryError::FrameSize(frame_size));
+        }
         let bytes = (frames as usize * usize::from(frame_size)).next_multiple_of(2 << 20);
         let (base, pages) = match huge {
             HugePages::Never => (map(bytes, false), PageKind::Normal),
@@ -76,7 +88,34 @@ impl FrameMemory {
             }
         };
         let base = base.map_err(|source| MemoryError::Map { bytes, source })?;
-        Ok(Box::leak(Box::new(Self { base, frames, frame_size, pages })))
+        let memory: &'static Self =
+            Box::leak(Box::new(Self { base, frames, frame_size, pages, pool: OnceLock::new() }));
+        MEMORIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(memory);
+        Ok(memory)
+    }
+
+    /// The one pool over this memory, made by `make` when first asked for.
+    pub(super) fn pool_or_init(&self, make: impl FnOnce() -> Arc<FramePool>) -> Arc<FramePool> {
+        Arc::clone(self.pool.get_or_init(make))
+    }
+
+    /// The pool that the chunk at `address` belongs to. Slow: for frames that crossed from one memory to another.
+    #[cold]
+    pub(super) fn home_of(address: NonNull<u8>) -> Option<Arc<FramePool>> {
+        let memories = MEMORIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let memory = memories.iter().find(|memory| memory.contains(address))?;
+        memory.pool.get().map(Arc::clone)
+    }
+
+    /// Whether the chunk of `frame` is one of this memory's.
+    #[inline]
+    pub fn owns(&self, frame: &Frame) -> bool {
+        self.contains(frame.chunk())
+    }
+
+    #[inline]
+    fn contains(&self, address: NonNull<u8>) -> bool {
+        (address.as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize) < self.bytes()
     }
 
     /// First byte of the mapping.
@@ -131,6 +170,14 @@ fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
         unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
+    }
+    // SAFETY: advice about the mapping just made; a refusal changes nothing. A child that is forked must not make
+    // the kernel copy pages that sockets have pinned; transparent huge pages spare TLB misses where they can be had.
+    unsafe {
+        libc::madvise(base, bytes, libc::MADV_DONTFORK);
+        if !huge {
+            libc::madvise(base, bytes, libc::MADV_HUGEPAGE);
+        }
     }
     if huge {
         // SAFETY: the range is the mapping just made.

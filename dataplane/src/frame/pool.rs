@@ -14,13 +14,26 @@ pub struct FramePool {
 }
 
 impl FramePool {
-    /// A pool in which every chunk of `memory` is free. Call once for each memory.
+    /// The pool of `memory`, at first with every chunk free. A memory has one pool: asked again, it is the same.
     pub fn new(memory: &'static FrameMemory) -> Arc<Self> {
-        let free = ArrayQueue::new(memory.frames().max(1) as usize);
-        for index in 0..memory.frames() {
-            let _ = free.push(index);
-        }
-        Arc::new(Self { memory, free })
+        memory.pool_or_init(|| {
+            let free = ArrayQueue::new(memory.frames().max(1) as usize);
+            for index in 0..memory.frames() {
+                let _ = free.push(index);
+            }
+            Arc::new(Self { memory, free })
+        })
+    }
+
+    /// Takes a chunk's index from the shared pool, around any cache.
+    pub(crate) fn take_chunk(&self) -> Option<u32> {
+        self.free.pop()
+    }
+
+    /// Gives a chunk's index back to the shared pool, around any cache.
+    pub(crate) fn give_chunk(&self, index: u32) {
+        // The queue holds as many indexes as there are chunks, so it is never full.
+        let _ = self.free.push(index);
     }
 
     /// The memory behind the pool.
@@ -66,11 +79,15 @@ impl FrameCache {
         Some(unsafe { self.pool.memory.frame(index, HEADROOM, 0) })
     }
 
-    /// Gives a frame back.
+    /// Gives a frame back. One of another memory goes home to its own pool, slowly.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
-        let (index, _, _) = frame.into_raw();
-        self.free_chunk(index);
+        if self.pool.memory.owns(&frame) {
+            let (index, _, _) = frame.into_raw();
+            self.free_chunk(index);
+        } else {
+            send_home(frame);
+        }
     }
 
     /// Takes a free chunk's index, as fill rings want it.
@@ -95,8 +112,7 @@ impl FrameCache {
         if self.local.len() > Self::CAPACITY {
             for _ in 0..Self::BATCH {
                 match self.local.pop() {
-                    // The queue holds as many indexes as there are chunks, so it is never full.
-                    Some(index) => drop(self.pool.free.push(index)),
+                    Some(index) => self.pool.give_chunk(index),
                     None => break,
                 }
             }
@@ -106,13 +122,92 @@ impl FrameCache {
     /// Gives every private chunk back to the shared pool.
     pub fn flush(&mut self) {
         while let Some(index) = self.local.pop() {
-            let _ = self.pool.free.push(index);
+            self.pool.give_chunk(index);
         }
+    }
+}
+
+/// Gives a frame back to the pool of its own memory.
+#[cold]
+fn send_home(frame: Frame) {
+    if let Some(pool) = FrameMemory::home_of(frame.chunk()) {
+        let (index, _, _) = frame.into_raw();
+        pool.give_chunk(index);
     }
 }
 
 impl Drop for FrameCache {
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_config::HugePages;
+
+    use super::*;
+
+    fn pool(frames: u32) -> Arc<FramePool> {
+        FramePool::new(FrameMemory::map(frames, 2048, HugePages::Never).unwrap())
+    }
+
+    #[test]
+    fn a_memory_has_one_pool() {
+        let first = pool(8);
+        let second = FramePool::new(first.memory());
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(second.available(), 8);
+    }
+
+    #[test]
+    fn every_chunk_is_handed_out_once_and_comes_back() {
+        let pool = pool(300);
+        let mut cache = FrameCache::new(pool.clone());
+        let mut frames = Vec::new();
+        while let Some(mut frame) = cache.alloc() {
+            assert!(frame.write(&(frames.len() as u32).to_be_bytes()));
+            frames.push(frame);
+        }
+        assert_eq!(frames.len(), 300);
+        for (n, frame) in frames.iter().enumerate() {
+            assert_eq!(frame.bytes(), (n as u32).to_be_bytes());
+        }
+        frames.drain(..).for_each(|frame| cache.free(frame));
+        drop(cache);
+        assert_eq!(pool.available(), 300);
+    }
+
+    #[test]
+    fn a_frame_of_another_memory_goes_home() {
+        let (a, b) = (pool(4), pool(4));
+        let (mut cache_a, mut cache_b) = (FrameCache::new(a.clone()), FrameCache::new(b.clone()));
+        let frame = cache_a.alloc().unwrap();
+        cache_b.free(frame);
+        drop((cache_a, cache_b));
+        assert_eq!((a.available(), b.available()), (4, 4));
+    }
+
+    #[test]
+    fn a_frame_refuses_what_does_not_fit_its_chunk() {
+        let pool = pool(1);
+        let mut cache = FrameCache::new(pool);
+        let mut frame = cache.alloc().unwrap();
+        assert!(!frame.write(&[0; 1793]));
+        assert!(frame.write(&[7; 1792]));
+        assert_eq!((frame.headroom(), frame.tailroom()), (256, 0));
+        assert!(!frame.grow_front(257) && frame.grow_front(256));
+        assert_eq!(frame.len(), 2048);
+        assert!(!frame.strip(2049) && frame.strip(2048));
+        assert!(!frame.set_len(1) && frame.set_len(0));
+        cache.free(frame);
+    }
+
+    #[test]
+    fn a_chunk_size_that_af_xdp_does_not_take_is_refused() {
+        assert!(matches!(
+            FrameMemory::map(1, 1500, HugePages::Never),
+            Err(super::super::MemoryError::FrameSize(1500))
+        ));
     }
 }

@@ -54,6 +54,12 @@ impl Frame {
         raw
     }
 
+    /// First byte of the chunk.
+    #[inline]
+    pub(super) fn chunk(&self) -> NonNull<u8> {
+        self.chunk
+    }
+
     /// Index of the chunk in its memory.
     #[inline]
     pub fn index(&self) -> u32 {

@@ -3,6 +3,13 @@
 //! The engine polls a [`PortQueue`] and does not know which kind it is. A call serves a whole burst, so that dynamic
 //! dispatch is paid once a burst.
 
+pub mod afxdp;
+pub mod memory;
+pub mod pcap;
+mod wake;
+
+pub use wake::Wake;
+
 use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
@@ -27,6 +34,12 @@ pub trait PortQueue: Send {
 
     /// False once the device is gone: the worker drops the queue and asks for a new one.
     fn alive(&self) -> bool;
+
+    /// Whether this queue can send. A device may have more receive than transmit queues; frames are then handed to a
+    /// queue that can.
+    fn transmits(&self) -> bool {
+        true
+    }
 
     /// Stops, and gives every frame back that the queue still holds and can have back.
     fn close(&mut self, cache: &mut FrameCache);

@@ -115,6 +115,8 @@ pub struct Counters {
     pub flow_evictions: u64,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_limited: u64,
+    /// ARP and ND messages that showed somebody else to use one of weir's addresses.
+    pub address_conflicts: u64,
     /// MAC addresses seen to move between bridge members.
     pub mac_moves: u64,
     /// MAC addresses not learned because a bound was reached.

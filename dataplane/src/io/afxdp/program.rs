@@ -1,0 +1,206 @@
+//! weir's XDP program (bpf/weir.bpf.c): loaded, attached by a bpf link, its maps written.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle, ObjectBuilder, PrintLevel, libbpf_sys};
+use weir_config::PortMode;
+
+use super::socket::retry_busy;
+use super::steering::{Entry, Table};
+
+/// The compiled program, aligned as an ELF reader wants it.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/weir.bpf.o")));
+
+/// linux/if_link.h: attach only as asked.
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// What the program did with frames, summed over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCounters {
+    /// Frames handed to weir's sockets.
+    pub redirected: u64,
+    /// Frames left to the kernel because they are not weir's.
+    pub passed: u64,
+    /// Frames that are weir's but arrived on a queue without a socket; the kernel got them.
+    pub no_socket: u64,
+}
+
+/// The loaded program and its maps.
+#[derive(Debug)]
+pub(super) struct Program {
+    program: OwnedFd,
+    sockets: MapHandle,
+    vteps: MapHandle,
+    prefixes4: MapHandle,
+    prefixes6: MapHandle,
+    counters: MapHandle,
+    /// What stands in the steering maps.
+    steered: BTreeSet<Entry>,
+}
+
+/// The program on a device. Detached when this is dropped or the process ends.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    _link: OwnedFd,
+}
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the kernel's receive path, on any device.
+    Generic,
+}
+
+impl Program {
+    /// Loads the program of `mode` with room for the sockets of `queues` queues.
+    pub(super) fn load(mode: PortMode, queues: u32) -> Result<Self, String> {
+        capture_messages();
+        let wanted = match mode {
+            PortMode::Dedicated => "weir_dedicated",
+            PortMode::Shared => "weir_shared",
+        };
+        let with_log = |error: libbpf_rs::Error| match take_messages() {
+            log if log.is_empty() => error.to_string(),
+            log => format!("{error}: {log}"),
+        };
+        take_messages();
+        let mut open = ObjectBuilder::default().open_memory(&OBJECT.0).map_err(with_log)?;
+        for mut program in open.progs_mut() {
+            let load = program.name() == OsStr::new(wanted);
+            program.set_autoload(load);
+        }
+        for mut map in open.maps_mut() {
+            if map.name() == OsStr::new("sockets") {
+                map.set_max_entries(queues.max(1)).map_err(with_log)?;
+            }
+        }
+        let object = open.load().map_err(with_log)?;
+        let program = object
+            .progs()
+            .find(|program| program.name() == OsStr::new(wanted))
+            .ok_or_else(|| format!("the object has no program {wanted}"))?
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| error.to_string())?;
+        let map = |name: &str| {
+            let map = object.maps().find(|map| map.name() == OsStr::new(name));
+            let map = map.ok_or_else(|| format!("the object has no map {name}"))?;
+            MapHandle::try_from(&map).map_err(|error| error.to_string())
+        };
+        Ok(Self {
+            program,
+            sockets: map("sockets")?,
+            vteps: map("vteps")?,
+            prefixes4: map("prefixes4")?,
+            prefixes6: map("prefixes6")?,
+            counters: map("counters")?,
+            steered: BTreeSet::new(),
+        })
+    }
+
+    /// Attaches the program to a device; EBUSY is retried for `patience`, because detaching is asynchronous.
+    pub(super) fn attach(
+        &self,
+        ifindex: u32,
+        mode: AttachMode,
+        patience: Duration,
+    ) -> io::Result<Attachment> {
+        let flags = match mode {
+            AttachMode::Native => XDP_FLAGS_DRV_MODE,
+            AttachMode::Generic => XDP_FLAGS_SKB_MODE,
+        };
+        let options = libbpf_sys::bpf_link_create_opts {
+            sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+            flags,
+            ..Default::default()
+        };
+        retry_busy(patience, || {
+            // SAFETY: a live program descriptor and live options of the size given.
+            let link = unsafe {
+                libbpf_sys::bpf_link_create(
+                    self.program.as_raw_fd(),
+                    ifindex as i32,
+                    libbpf_sys::BPF_XDP,
+                    &raw const options,
+                )
+            };
+            if link < 0 {
+                return Err(io::Error::from_raw_os_error(-link));
+            }
+            // SAFETY: a fresh descriptor that nobody else owns.
+            Ok(Attachment { _link: unsafe { OwnedFd::from_raw_fd(link) } })
+        })
+    }
+
+    /// From now on frames of `queue` go to `socket`.
+    pub(super) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
+        self.sockets
+            .update(&queue.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Makes the steering maps hold exactly `wanted`: what is new is added first, then what is old removed.
+    pub(super) fn steer(&mut self, wanted: &BTreeSet<Entry>) -> Result<(), (&'static str, Entry, String)> {
+        let added: Vec<Entry> = wanted.difference(&self.steered).copied().collect();
+        for entry in added {
+            let result = self.table(entry).update(&entry.key(), &[1], MapFlags::ANY);
+            result.map_err(|error| ("add", entry, error.to_string()))?;
+            self.steered.insert(entry);
+        }
+        let removed: Vec<Entry> = self.steered.difference(wanted).copied().collect();
+        for entry in removed {
+            let result = self.table(entry).delete(&entry.key());
+            result.map_err(|error| ("remove", entry, error.to_string()))?;
+            self.steered.remove(&entry);
+        }
+        Ok(())
+    }
+
+    fn table(&self, entry: Entry) -> &MapHandle {
+        match entry.table() {
+            Table::Vteps => &self.vteps,
+            Table::Prefixes4 => &self.prefixes4,
+            Table::Prefixes6 => &self.prefixes6,
+        }
+    }
+
+    pub(super) fn counters(&self) -> ProgramCounters {
+        let sum = |which: u32| -> u64 {
+            let values = self.counters.lookup_percpu(&which.to_ne_bytes(), MapFlags::ANY);
+            let values = values.ok().flatten().unwrap_or_default();
+            values.iter().filter_map(|value| value.first_chunk().copied().map(u64::from_ne_bytes)).sum()
+        };
+        ProgramCounters { redirected: sum(0), passed: sum(1), no_socket: sum(2) }
+    }
+}
+
+/// What libbpf printed last: the verifier's reasons stand there and nowhere else.
+static MESSAGES: Mutex<String> = Mutex::new(String::new());
+const MESSAGES_LIMIT: usize = 4096;
+
+fn capture_messages() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+            if messages.len() + text.len() <= MESSAGES_LIMIT {
+                messages.push_str(&text);
+            }
+        })));
+    });
+}
+
+fn take_messages() -> String {
+    let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut *messages).trim_end().to_owned()
+}
