@@ -22,7 +22,7 @@ const VALIDATE: [&str; 6] = [
 ];
 
 /// Payloads are patterns, whatever protocol tshark would guess from the port or the bytes; only VXLAN is looked into.
-const PAYLOADS: [&str; 3] = ["tcp.port==1-65535,data", "udp.port==1-4788,data", "udp.port==4790-65535,data"];
+const PAYLOADS: [&str; 3] = ["tcp.port==1-65535,data", "udp.port==1-4788,data", "udp.port==4790-32767,data"];
 
 /// What no packet on a wire may be. A checksum's status 0 is "bad". What an ICMP error quotes is cut off, so that its transport
 /// checksum cannot be right.
