@@ -98,7 +98,7 @@ fn read(frame: &[u8], meta: &Meta) -> Option<Message> {
                 header.destination == solicited_node(target) && source_mac.is_none()
             }
             NEIGHBOUR_SOLICITATION => true,
-            _ => !(group && flags & FLAG_SOLICITED != 0) && !header.source.is_unspecified(),
+            _ => !(header.source.is_unspecified() || group && flags & FLAG_SOLICITED != 0),
         };
     sound.then_some(Message {
         source: header.source,
