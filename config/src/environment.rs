@@ -172,7 +172,7 @@ fn route<'a>(item: &'a str, ports: &[(String, String)]) -> Result<Route, (&'a st
     Ok(Route { prefix, via: vec![hop] })
 }
 
-fn gateway<'a>(ip: IpAddr, prefix: IpNet, word: &'a str) -> Result<IpAddr, (&'a str, Bad)> {
+fn gateway(ip: IpAddr, prefix: IpNet, word: &str) -> Result<IpAddr, (&str, Bad)> {
     let problem = if ip.is_ipv4() != prefix.addr().is_ipv4() {
         bad(
             codes::FAMILY_MISMATCH,

@@ -2,6 +2,8 @@
 //!
 //! `WEIR_BLESS=1 cargo test -p weir-config` writes the texts anew.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! Properties: no text makes the loader panic; what is rendered is read back; the schema accepts what is accepted.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -82,7 +84,7 @@ fn mutated() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
