@@ -66,18 +66,9 @@ impl Findings {
         let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize).min(text.len());
         let lines = LineIndex::new(text);
         let (line, column) = lines.place(start);
-        self.0.push(Diagnostic {
-            file: variable.to_owned(),
-            line,
-            column,
-            pointer: String::new(),
-            severity: Severity::Error,
-            code: bad.code.name,
-            message: bad.message,
-            hint: bad.hint,
-            related: Vec::new(),
-            excerpt: Some(lines.excerpt(start, start + part.len())),
-        });
+        let excerpt = Some(lines.excerpt(start, start + part.len()));
+        let finding = Diagnostic::new(variable, Severity::Error, bad.code, bad.message);
+        self.0.push(Diagnostic { line, column, hint: bad.hint, excerpt, ..finding });
     }
 }
 
