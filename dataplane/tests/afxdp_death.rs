@@ -34,7 +34,8 @@ fn a_killed_process_gives_its_interface_back_to_the_kernel() {
     let wire = Wire::new(2);
     support::run(&format!("ip address add 192.0.2.1/24 dev {}", wire.device));
     wire.there(&format!("ip address add 192.0.2.2/24 dev {}", wire.peer));
-    let ping = || support::try_run(&format!("ip netns exec {} ping -c 2 -i 0.1 -W 1 192.0.2.1", wire.namespace));
+    let ping =
+        || support::try_run(&format!("ip netns exec {} ping -c 2 -i 0.1 -W 1 192.0.2.1", wire.namespace));
     assert!(ping().is_ok());
 
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -45,7 +46,8 @@ fn a_killed_process_gives_its_interface_back_to_the_kernel() {
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line == "holding"), "the child could not open the port");
-    let promiscuous = || support::run(&format!("ip -d link show dev {}", wire.device)).contains("promiscuity 1");
+    let promiscuous =
+        || support::run(&format!("ip -d link show dev {}", wire.device)).contains("promiscuity 1");
     assert!(wire.has_xdp() && promiscuous());
     assert!(ping().is_err(), "the kernel answers although the port is held");
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use support::{Memory, NEVER, SOON, Tap, Wire, privileged};
 use weir_config::{PortMode, XdpMode};
-use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, Steering};
 use weir_dataplane::io::PortQueue;
+use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, Steering};
 
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -38,7 +38,8 @@ fn ethernet(types: &[u16], payload: &[u8]) -> Vec<u8> {
 }
 
 fn udp(to_port: u16, payload: &[u8]) -> Vec<u8> {
-    [&[0xc0, 0x01][..], &to_port.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
+    [&[0xc0, 0x01][..], &to_port.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload]
+        .concat()
 }
 
 fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
@@ -133,7 +134,9 @@ fn takes_its_own_and_leaves_the_rest(xdp: XdpMode) {
     assert!(!shared.takes(&ethernet(&[v4], &ipv4(PEER, Ipv4Addr::new(10, 10, 0, 1), 6, 0, &[0; 20]))));
     let inside6 = "2001:db8:9:1::5".parse().unwrap();
     assert!(shared.takes(&ethernet(&[tag, v6], &ipv6(PEER6, inside6, 58, &[128, 0, 0, 0]))));
-    assert!(!shared.takes(&ethernet(&[v6], &ipv6(PEER6, "2001:db8:a::5".parse().unwrap(), 58, &[128, 0, 0, 0]))));
+    assert!(
+        !shared.takes(&ethernet(&[v6], &ipv6(PEER6, "2001:db8:a::5".parse().unwrap(), 58, &[128, 0, 0, 0])))
+    );
 
     // ICMP errors about a packet of its tunnels (RFC 792, RFC 4443), and no other ICMP.
     let sent4 = ipv4(VTEP, PEER, 17, 0, &vxlan);

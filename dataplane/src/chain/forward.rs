@@ -72,7 +72,12 @@ impl Walker<'_> {
     }
 
     /// The egress interface and next hop towards `destination`.
-    pub fn next_hop(&self, vrf: VrfId, destination: IpAddr, hash: u64) -> Result<(ScopeId, IpAddr), DropReason> {
+    pub fn next_hop(
+        &self,
+        vrf: VrfId,
+        destination: IpAddr,
+        hash: u64,
+    ) -> Result<(ScopeId, IpAddr), DropReason> {
         let vrf = self.pipeline.vrf(vrf).ok_or(DropReason::NotConfigured)?;
         match vrf.fib.lookup(destination) {
             None => Err(DropReason::NoRoute),
@@ -86,7 +91,13 @@ impl Walker<'_> {
     }
 
     /// A program that routes to `destination` what weir itself made.
-    pub fn route(&self, vrf: VrfId, destination: IpAddr, hash: u64, now: Nanos) -> Result<Program, DropReason> {
+    pub fn route(
+        &self,
+        vrf: VrfId,
+        destination: IpAddr,
+        hash: u64,
+        now: Nanos,
+    ) -> Result<Program, DropReason> {
         let (scope, next_hop) = self.next_hop(vrf, destination, hash)?;
         self.towards(scope, next_hop, now)
     }
@@ -120,9 +131,7 @@ impl Walker<'_> {
         let egress = self.pipeline.scope(member.scope).ok_or(DropReason::InterfaceDown)?;
         let mut program = match member.endpoint {
             Some(endpoint) => self.encapsulate(endpoint, now)?,
-            None => {
-                Program { ops: Ops::RETAG, egress: egress.id, mtu: egress.mtu, ..Program::default() }
-            }
+            None => Program { ops: Ops::RETAG, egress: egress.id, mtu: egress.mtu, ..Program::default() },
         };
         if pop_tag {
             program.ops |= Ops::POP_TAG;
@@ -132,9 +141,10 @@ impl Walker<'_> {
 
     /// A program that encapsulates towards `endpoint` and sends the outer packet along the underlay's route.
     fn encapsulate(&self, endpoint: EndpointId, now: Nanos) -> Result<Program, DropReason> {
-        let (Some(remote), Some(outer)) =
-            (self.pipeline.endpoints.get(endpoint.index()), self.pipeline.encapsulations.get(endpoint.index()))
-        else {
+        let (Some(remote), Some(outer)) = (
+            self.pipeline.endpoints.get(endpoint.index()),
+            self.pipeline.encapsulations.get(endpoint.index()),
+        ) else {
             return Err(DropReason::InternalError);
         };
         let (scope, next_hop) = self.next_hop(remote.underlay, remote.remote, u64::from(endpoint.0))?;
@@ -157,8 +167,11 @@ impl Walker<'_> {
 
     /// The adjacency of a neighbour, made if need be; what has to be sent for it is left in `asks`.
     fn resolve(&self, scope: ScopeId, ip: IpAddr, now: Nanos) -> Result<AdjacencyId, DropReason> {
-        let interface =
-            self.pipeline.scope(scope).and_then(|scope| scope.interface.as_ref()).ok_or(DropReason::InternalError)?;
+        let interface = self
+            .pipeline
+            .scope(scope)
+            .and_then(|scope| scope.interface.as_ref())
+            .ok_or(DropReason::InternalError)?;
         let (adjacency, action) = self
             .tables
             .neighbours

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use weir_config::MacAddress;
 
 use crate::decision::{
-    AdjacencyTable, BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, MeterTable, PortId, ScopeId,
-    VrfId,
+    AdjacencyTable, BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, MeterTable, PortId,
+    ScopeId, VrfId,
 };
 use crate::flow::{Egress, FlowMask, InnerLink};
 use crate::l2::{Bridge, MacTable};

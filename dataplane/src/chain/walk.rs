@@ -132,7 +132,14 @@ impl Walker<'_> {
                 return Walk::drop_once(DropReason::InternalError);
             };
             let flags = meta.tcp_flags;
-            match self.tables.sessions.create(session_domain(scope.id, scope.domain), tuple, reply, Some(chain), flags, now) {
+            match self.tables.sessions.create(
+                session_domain(scope.id, scope.domain),
+                tuple,
+                reply,
+                Some(chain),
+                flags,
+                now,
+            ) {
                 Ok(created) => session = Some(created.id),
                 Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
             }
@@ -222,7 +229,14 @@ impl Walker<'_> {
     }
 
     /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
-    fn restore_ports(&self, scope: &Scope, packet: &[u8], meta: &Meta, tuple: &mut Tuple, now: Nanos) -> bool {
+    fn restore_ports(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        tuple: &mut Tuple,
+        now: Nanos,
+    ) -> bool {
         let Some(id) = crate::packet::fragment_id(packet, meta) else { return true };
         let domain = session_domain(scope.id, scope.domain);
         match meta.fragment {
@@ -253,7 +267,9 @@ impl Walker<'_> {
         let Some(tuple) = view.tuple else { return classified(self) };
         let sessions = &self.tables.sessions;
         let domain = session_domain(view.scope, view.domain);
-        if let Some(Found { id, direction, chain, .. }) = sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now) {
+        if let Some(Found { id, direction, chain, .. }) =
+            sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now)
+        {
             if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
                 sessions.observe(id, direction, view.meta.tcp_flags, view.now);
             } else {

@@ -77,12 +77,9 @@ impl FlowKey {
                 let both = word(packet, at + 12);
                 [both & 0xffff_ffff, 0, both >> 32, 0]
             }
-            L3::V6 => [
-                word(packet, at + 8),
-                word(packet, at + 16),
-                word(packet, at + 24),
-                word(packet, at + 32),
-            ],
+            L3::V6 => {
+                [word(packet, at + 8), word(packet, at + 16), word(packet, at + 24), word(packet, at + 32)]
+            }
             L3::Arp | L3::Other => [0; 4],
         };
         let m = &mask.0;

@@ -4,10 +4,10 @@
 
 pub mod builder;
 pub mod checksum;
-mod embedded;
 pub mod crc32c;
 pub mod ecn;
 pub mod edit;
+mod embedded;
 pub mod hash;
 mod meta;
 mod parse;

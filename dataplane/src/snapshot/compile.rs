@@ -39,7 +39,8 @@ impl Snapshot {
         generation: u64,
         now: Nanos,
     ) -> Result<Self, CompileError> {
-        let mut compiler = Compiler { config, facts, registry, scopes: Vec::new(), endpoints: BTreeMap::new() };
+        let mut compiler =
+            Compiler { config, facts, registry, scopes: Vec::new(), endpoints: BTreeMap::new() };
         let by_port = compiler.port_scopes()?;
         compiler.tunnel_scopes()?;
         compiler.join_cross_connects()?;
@@ -48,7 +49,8 @@ impl Snapshot {
         let (chains, services) = compiler.chains(shared)?;
         let classifier = compiler.classifier()?;
         let Endpoints { endpoints, encapsulations, inner, vteps } = compiler.endpoints()?;
-        let egress = compiler.scopes.iter().map(|scope| scope.as_ref().map(egress_of).unwrap_or_default()).collect();
+        let egress =
+            compiler.scopes.iter().map(|scope| scope.as_ref().map(egress_of).unwrap_or_default()).collect();
         let mut pipeline = Pipeline {
             by_port,
             vrfs,
@@ -121,7 +123,9 @@ impl Compiler<'_> {
     fn domain(&mut self, domain: &ConfigDomain) -> Result<Domain, CompileError> {
         Ok(match domain {
             ConfigDomain::Vrf(name) => Domain::Vrf(VrfId(self.registry.vrfs.intern(name, "VRFs")?)),
-            ConfigDomain::Bridge(name) => Domain::Bridge(BridgeId(self.registry.bridges.intern(name, "bridges")?)),
+            ConfigDomain::Bridge(name) => {
+                Domain::Bridge(BridgeId(self.registry.bridges.intern(name, "bridges")?))
+            }
             ConfigDomain::CrossConnect(_) => Domain::CrossConnect(ScopeId(u16::MAX)),
         })
     }
@@ -283,7 +287,9 @@ impl Compiler<'_> {
                 match &scope.kind {
                     ScopeKind::Port => members.push(Member { scope: scope.id, endpoint: None }),
                     ScopeKind::Tunnel(endpoints) => members.extend(
-                        endpoints.iter().map(|endpoint| Member { scope: scope.id, endpoint: Some(*endpoint) }),
+                        endpoints
+                            .iter()
+                            .map(|endpoint| Member { scope: scope.id, endpoint: Some(*endpoint) }),
                     ),
                 }
             }
@@ -319,7 +325,8 @@ impl Compiler<'_> {
                 chains.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = chains.get_mut(id.index()) {
-                *place = Some(Chain { name: name.clone(), hops: chain.hops.iter().filter_map(hop).collect() });
+                *place =
+                    Some(Chain { name: name.clone(), hops: chain.hops.iter().filter_map(hop).collect() });
             }
         }
         Ok((chains, services))
@@ -356,7 +363,8 @@ impl Compiler<'_> {
 
     /// Outer headers, and what decapsulation looks up.
     fn endpoints(&mut self) -> Result<Endpoints, CompileError> {
-        let blank = Endpoint { scope: ScopeId(u16::MAX), remote: [0, 0, 0, 0].into(), underlay: VrfId(u16::MAX) };
+        let blank =
+            Endpoint { scope: ScopeId(u16::MAX), remote: [0, 0, 0, 0].into(), underlay: VrfId(u16::MAX) };
         let count = self.registry.endpoints.len();
         let mut endpoints = vec![blank; count];
         let mut encapsulations: Vec<Option<Encapsulation>> = vec![None; count];
@@ -409,7 +417,8 @@ impl Compiler<'_> {
             ip_sum: 0,
             dscp: weir_config::DscpModel::Uniform,
         };
-        let encapsulations = encapsulations.into_iter().map(|outer| outer.unwrap_or_else(|| unused.clone())).collect();
+        let encapsulations =
+            encapsulations.into_iter().map(|outer| outer.unwrap_or_else(|| unused.clone())).collect();
         Ok(Endpoints { endpoints, encapsulations, inner, vteps: VtepTable::new(&entries) })
     }
 }
@@ -430,7 +439,9 @@ fn install_neighbours(config: &Config, registry: &Registry, shared: &Shared, now
         .collect();
     neighbours.retain(now, |info| {
         info.state != NeighbourState::Static
-            || wanted.iter().any(|(scope, ip, mac)| (*scope, *ip, Some(*mac)) == (info.scope, info.ip, info.mac))
+            || wanted
+                .iter()
+                .any(|(scope, ip, mac)| (*scope, *ip, Some(*mac)) == (info.scope, info.ip, info.mac))
     });
     for (scope, ip, mac) in wanted {
         neighbours.learn(scope, ip, mac, Learned::Static, now);

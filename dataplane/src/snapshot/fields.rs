@@ -22,7 +22,8 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
         let why = reasons(pipeline, scope);
         scope.fields = why.iter().fold(FieldSet::empty(), |all, (fields, _)| all | *fields);
         scope.mask = FlowMask::new(scope.fields);
-        scope.why = why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
+        scope.why =
+            why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
     }
     pipeline.scopes = scopes;
 }

@@ -224,13 +224,22 @@ impl Core {
             if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
                 self.counters.flow_hits.add(1);
-                let outcome = replay.run(&mut frame, &meta, &entry.program, rewrite, &mut self.meters, self.now);
+                let outcome =
+                    replay.run(&mut frame, &meta, &entry.program, rewrite, &mut self.meters, self.now);
                 match outcome {
                     Outcome::Send(port) => self.stage.push(port, frame),
                     other => {
                         let program = entry.program;
                         let rewrite = *rewrite;
-                        self.unusual(snapshot, frame, meta, Origin::Received(scope), other, &program, &rewrite);
+                        self.unusual(
+                            snapshot,
+                            frame,
+                            meta,
+                            Origin::Received(scope),
+                            other,
+                            &program,
+                            &rewrite,
+                        );
                     }
                 }
                 return;
@@ -272,7 +281,13 @@ impl Core {
                     Walk::Program { program, rewrite, cache } => {
                         if cache && !slow {
                             let slot = self.flows.insert(
-                                &key, hash, program, rewrite, generation, epoch, self.now_ms,
+                                &key,
+                                hash,
+                                program,
+                                rewrite,
+                                generation,
+                                epoch,
+                                self.now_ms,
                             );
                             if let Some(entry) = self.flows.entry_mut(slot) {
                                 entry.count(frame.len(), self.now_ms);
@@ -369,7 +384,9 @@ impl Core {
         if self.flows.is_empty() {
             return;
         }
-        let buckets = (self.flows.buckets() as u64 * u64::from(elapsed.min(SWEEP_MS)) / u64::from(SWEEP_MS)) as usize + 1;
+        let buckets = (self.flows.buckets() as u64 * u64::from(elapsed.min(SWEEP_MS)) / u64::from(SWEEP_MS))
+            as usize
+            + 1;
         let (tables, now, now_ms) = (&snapshot.tables, self.now, self.now_ms);
         let seconds = (now / 1_000_000_000) as u32;
         self.flows.sweep(buckets, |entry| {
@@ -388,7 +405,9 @@ impl Core {
             for adjacency in [program.adjacency, program.inner] {
                 tables.adjacencies.touch(adjacency, seconds);
             }
-            if let Some(Domain::Bridge(bridge)) = snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain) {
+            if let Some(Domain::Bridge(bridge)) =
+                snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain)
+            {
                 tables.macs.touch(bridge, entry.key.ether_source(), entry.key.scope(), now);
             }
             true
@@ -415,7 +434,11 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
 
 /// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
 #[inline]
-fn decapsulate(snapshot: &Snapshot, frame: &mut Frame, meta: &mut Meta) -> Result<Option<ScopeId>, DropReason> {
+fn decapsulate(
+    snapshot: &Snapshot,
+    frame: &mut Frame,
+    meta: &mut Meta,
+) -> Result<Option<ScopeId>, DropReason> {
     let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
     let decap = decap?;
     if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {

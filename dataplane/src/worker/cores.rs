@@ -7,7 +7,9 @@ use weir_config::Cores;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoresError {
     /// A core was asked for that the process was not given.
-    #[error("workers.cores: core {wanted} is not in the affinity mask of this process ({given}); see `taskset -p` or the pod's CPU requests")]
+    #[error(
+        "workers.cores: core {wanted} is not in the affinity mask of this process ({given}); see `taskset -p` or the pod's CPU requests"
+    )]
     NotGiven {
         /// The core.
         wanted: usize,

@@ -180,7 +180,8 @@ impl Dataplane {
         let Some(running) = &*guard else { return Vec::new() };
         let mut requests = Vec::new();
         while let Some((scope, ip)) = running.shared.kernel_asks.pop() {
-            if let Some(device) = running.registry.scope_name(scope).and_then(|name| running.device_of(name)) {
+            if let Some(device) = running.registry.scope_name(scope).and_then(|name| running.device_of(name))
+            {
                 requests.push((device, ip));
             }
         }
@@ -215,8 +216,7 @@ impl Running {
         let shared = Shared::new(config, cores.len(), seed);
         let clock = Clock::start();
         let config = Arc::new(config.clone());
-        let snapshot =
-            Snapshot::compile(&config, &facts(&ports), &mut registry, &shared, 1, clock.now())?;
+        let snapshot = Snapshot::compile(&config, &facts(&ports), &mut registry, &shared, 1, clock.now())?;
         let icmp = Arc::new(RateLimiter::new(config.limits.icmp_errors_per_second));
         let (events_in, events) = crossbeam_channel::unbounded();
         let mut parts = Vec::new();
@@ -338,8 +338,7 @@ impl Running {
         let generation = self.common.snapshots.load().generation + 1;
         let config = Arc::new(config.clone());
         let now = self.common.clock.now();
-        let snapshot =
-            Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
+        let snapshot = Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
         for (name, settings) in &config.ports {
             if let Some(port) = self.ports.get_mut(name) {
                 port.settings.clone_from(settings);
@@ -420,7 +419,9 @@ impl Running {
 
     /// The device of a port is gone: its other queues are taken back.
     fn lose(&mut self, id: PortId) {
-        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else { return };
+        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else {
+            return;
+        };
         port.io = None;
         port.queues.clear();
         port.next_try = Instant::now();
@@ -440,7 +441,9 @@ impl Running {
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = now + REOPEN;
             let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else { continue };
+            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
+                continue;
+            };
             let Some(port) = self.ports.get_mut(&name) else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
@@ -539,7 +542,8 @@ fn open(
     }
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
     // Bridges take frames to other stations; a MAC address of our own choice is not the device's filter's.
-    let bridged = |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
+    let bridged =
+        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
     options.promiscuous = settings.mode == PortMode::Dedicated
         && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged));
     let (io, queues) = AfXdpPort::open(&options, pool)
@@ -596,6 +600,5 @@ fn steering(config: &Config, port: &Port) -> Steering {
 /// A random number, from the keys that the standard library draws for its hash tables.
 fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    ahash::RandomState::new().build_hasher().finish()
-        ^ std::hash::RandomState::new().build_hasher().finish()
+    ahash::RandomState::new().build_hasher().finish() ^ std::hash::RandomState::new().build_hasher().finish()
 }

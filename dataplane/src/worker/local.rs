@@ -57,7 +57,8 @@ impl Core {
         meta: &Meta,
         out: &mut Vec<u8>,
     ) -> Handled {
-        let dropped = |reason| Handled { verdict: Verdict::Dropped(reason), reply: Reply::None, conflict: None };
+        let dropped =
+            |reason| Handled { verdict: Verdict::Dropped(reason), reply: Reply::None, conflict: None };
         let Some(tuple) = Tuple::of(frame.bytes(), meta) else { return dropped(DropReason::InternalError) };
         let group = meta.flags.contains(PacketFlags::IP_GROUP);
         if group && !interface.receives(tuple.destination) {
@@ -70,9 +71,11 @@ impl Core {
         let Domain::Vrf(vrf) = scope.domain else { return dropped(DropReason::InternalError) };
         let owner = match snapshot.pipeline.vrf(vrf).and_then(|vrf| vrf.fib.lookup(tuple.destination)) {
             Some(Target::Broadcast(_)) => return dropped(DropReason::MulticastNotRouted),
-            Some(Target::Local(owner)) => {
-                snapshot.pipeline.scope(*owner).and_then(|scope| scope.interface.as_ref()).unwrap_or(interface)
-            }
+            Some(Target::Local(owner)) => snapshot
+                .pipeline
+                .scope(*owner)
+                .and_then(|scope| scope.interface.as_ref())
+                .unwrap_or(interface),
             _ => interface,
         };
         let neighbours = &snapshot.tables.neighbours;

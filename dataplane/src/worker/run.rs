@@ -133,7 +133,11 @@ pub(super) struct Worker {
 }
 
 /// Makes the door of a worker, and the end that the worker reads its mail from.
-pub(super) fn door(counters: Arc<CounterBlock>, core: usize, flow_capacity: usize) -> std::io::Result<(Arc<Door>, Receiver<Mail>)> {
+pub(super) fn door(
+    counters: Arc<CounterBlock>,
+    core: usize,
+    flow_capacity: usize,
+) -> std::io::Result<(Arc<Door>, Receiver<Mail>)> {
     let (mail, receiver) = crossbeam_channel::unbounded();
     let door = Door {
         mail,

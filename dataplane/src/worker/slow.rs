@@ -169,7 +169,13 @@ impl Core {
                     self.send_to_member(snapshot, held.frame, &held.meta, member, pop_tag);
                 }
                 _ => {
-                    self.refuse(snapshot, held.frame, &held.meta, held.origin, DropReason::NeighbourUnreachable);
+                    self.refuse(
+                        snapshot,
+                        held.frame,
+                        &held.meta,
+                        held.origin,
+                        DropReason::NeighbourUnreachable,
+                    );
                 }
             }
         }
@@ -237,7 +243,13 @@ impl Core {
     }
 
     /// Sends an Ethernet frame that weir made out of `scope`; of a tunnel with several remotes, to `endpoint`.
-    pub(super) fn emit(&mut self, snapshot: &Snapshot, scope: &Scope, endpoint: Option<EndpointId>, bytes: &[u8]) {
+    pub(super) fn emit(
+        &mut self,
+        snapshot: &Snapshot,
+        scope: &Scope,
+        endpoint: Option<EndpointId>,
+        bytes: &[u8],
+    ) {
         self.counters.originated.add(1);
         let Some((frame, meta)) = self.make(bytes) else { return };
         let endpoint = endpoint.or_else(|| match &scope.kind {
@@ -263,7 +275,9 @@ impl Core {
 
     /// Routes an IP packet that weir made, in `vrf`.
     pub(super) fn originate(&mut self, snapshot: &Snapshot, vrf: VrfId, ip: &[u8]) {
-        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| walker.route(vrf, tuple.destination, 0, now));
+        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| {
+            walker.route(vrf, tuple.destination, 0, now)
+        });
     }
 
     fn originate_by(
@@ -292,7 +306,9 @@ impl Core {
 
     fn send_routed(&mut self, snapshot: &Snapshot, vrf: VrfId, frame: Frame, meta: &Meta) {
         let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
-        self.send_by(snapshot, vrf, frame, meta, |walker, tuple, now| walker.route(vrf, tuple.destination, hash, now));
+        self.send_by(snapshot, vrf, frame, meta, |walker, tuple, now| {
+            walker.route(vrf, tuple.destination, hash, now)
+        });
     }
 
     fn send_by(
@@ -429,7 +445,14 @@ impl Core {
     }
 
     /// Sends a frame to one member, its Ethernet header kept.
-    fn send_to_member(&mut self, snapshot: &Snapshot, mut frame: Frame, meta: &Meta, member: Member, pop_tag: bool) {
+    fn send_to_member(
+        &mut self,
+        snapshot: &Snapshot,
+        mut frame: Frame,
+        meta: &Meta,
+        member: Member,
+        pop_tag: bool,
+    ) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
         let result = walker.to_member(pop_tag, member, self.now);

@@ -247,12 +247,21 @@ impl NeighbourTable {
         }
     }
 
-    /// The kernel could not resolve `ip`: fails the entry, if there is one and the kernel owns it.
+    /// The kernel could not resolve `ip`, or removed it. An entry that it owns fails if it was being asked for. One that
+    /// was resolved goes if it is not used; if it is, the kernel is asked again (by [`Self::tick`]), since it sees none of
+    /// the packets that weir sends and may remove what weir still needs.
     pub fn kernel_failed(&self, scope: ScopeId, ip: IpAddr, now: Nanos) {
         let mut inner = self.lock();
         let Some(id) = inner.numbers.get(&(scope, ip)).copied() else { return };
-        if inner.entry(id).is_some_and(|entry| entry.kernel && entry.state != NeighbourState::Static) {
-            self.fail(&mut inner, id, now);
+        let Some(entry) = inner.entry(id).filter(|entry| entry.kernel) else { return };
+        match entry.state {
+            NeighbourState::Static | NeighbourState::Failed => {}
+            NeighbourState::Incomplete => self.fail(&mut inner, id, now),
+            _ if self.unused(id, now) => {
+                self.free(&mut inner, id, now);
+                self.bump();
+            }
+            _ => self.begin_soon(&mut inner, id, now),
         }
     }
 

@@ -275,8 +275,29 @@ fn the_kernel_is_asked_on_a_shared_port_and_only_it_is_believed() {
     table.adjacencies().touch(id, seconds(T0 + 10 * SECOND));
     assert_eq!(tick(&table, T0 + 50 * SECOND), [asked]);
     assert_eq!(tick(&table, T0 + 100 * SECOND), []);
-    table.kernel_failed(SCOPE, ip(9), T0 + 101 * SECOND);
+}
+
+#[test]
+fn what_the_kernel_removes_is_asked_for_again_if_it_is_used() {
+    let table = table(4);
+    let shared = Interface { kernel_neighbours: true, ..port() };
+    let asked = NeighbourAction::AskKernel { scope: SCOPE, ip: ip(9) };
+    let (id, _) = table.resolve(&shared, ip(9), T0).unwrap();
+    // Not resolved yet: the kernel gave up.
+    table.kernel_failed(SCOPE, ip(9), T0);
     assert_eq!(table.adjacencies().link(id), Link::Failed);
+    table.learn(SCOPE, ip(9), MAC, Learned::Kernel, T0);
+    // In use: the same adjacency is resolved anew.
+    table.adjacencies().touch(id, seconds(T0 + 80 * SECOND));
+    table.kernel_failed(SCOPE, ip(9), T0 + 100 * SECOND);
+    assert_eq!(table.adjacencies().link(id), Link::Unresolved);
+    assert_eq!(tick(&table, T0 + 100 * SECOND), [asked]);
+    table.learn(SCOPE, ip(9), MAC, Learned::Kernel, T0 + 101 * SECOND);
+    assert_eq!(table.adjacencies().link(id), Link::Resolved(MAC));
+    // Not in use, though its timer goes on: gone.
+    assert_eq!(run(&table, T0 + 101 * SECOND, T0 + 300 * SECOND).len(), 0);
+    table.kernel_failed(SCOPE, ip(9), T0 + 300 * SECOND);
+    assert!(table.is_empty());
 }
 
 #[test]
@@ -329,6 +350,7 @@ enum Step {
     Learn(u8, u8, Learned),
     Use(u8),
     Forget(u8),
+    KernelFailed(u8),
     Wait(u64),
 }
 
@@ -347,6 +369,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6u8, 1..4u8, how).prop_map(|(ip, mac, how)| Step::Learn(ip, mac, how)),
         2 => (0..6u8).prop_map(Step::Use),
         1 => (0..6u8).prop_map(Step::Forget),
+        1 => (0..6u8).prop_map(Step::KernelFailed),
         4 => (1..70_000u64).prop_map(|milliseconds| Step::Wait(milliseconds * 1_000_000)),
     ]
 }
@@ -373,6 +396,7 @@ proptest! {
                     }
                 }
                 Step::Forget(n) => drop(table.forget(SCOPE, ip(n), now)),
+                Step::KernelFailed(n) => table.kernel_failed(SCOPE, ip(n), now),
                 Step::Wait(time) => {
                     now += time;
                     tick(&table, now);
