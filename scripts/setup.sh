@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=(clang llvm gcc g++ make pkg-config libc6-dev linux-libc-dev libbpf-dev libelf-dev zlib1g-dev)
+build=(clang gcc g++ make pkg-config libc6-dev libelf-dev zlib1g-dev)
 lab=(iproute2 iputils-ping ethtool tcpdump tshark util-linux procps)
 
 missing=()

@@ -81,7 +81,19 @@ impl Lab {
     /// A box that runs `weir run` with this configuration, in a namespace where its wires are the devices.
     pub fn weir(&self, configuration: &str) -> WeirBox {
         let node = self.node(Kind::Weir);
-        let weir = Arc::new(WeirState::new(node.clone_state(), &self.inner.directory, configuration));
+        let weir = WeirState::new(node.clone_state(), &self.inner.directory, configuration);
+        self.weir_box(node, weir)
+    }
+
+    /// A box that runs `weir run` without a file, configured by these environment variables.
+    pub fn weir_by_environment(&self, variables: &[(&str, &str)]) -> WeirBox {
+        let node = self.node(Kind::Weir);
+        let weir = WeirState::by_environment(node.clone_state(), &self.inner.directory, variables);
+        self.weir_box(node, weir)
+    }
+
+    fn weir_box(&self, node: Node, weir: WeirState) -> WeirBox {
+        let weir = Arc::new(weir);
         lock(&self.inner.weirs).push(Arc::clone(&weir));
         WeirBox::new(node, weir)
     }
@@ -106,7 +118,8 @@ impl Lab {
         self.inner.start();
     }
 
-    /// The lab's directory: configurations, logs, sockets, captures. Deleted at the end, kept after a failure.
+    /// The lab's directory: configurations, logs, sockets, captures. Deleted at the end; kept after a failure, or if the
+    /// environment holds WEIR_LAB_KEEP.
     pub fn directory(&self) -> &Path {
         &self.inner.directory
     }
@@ -165,6 +178,9 @@ impl Drop for Inner {
         let report = (failed_before || !problems.is_empty()).then(|| self.report());
         lock(&self.weirs).iter().for_each(|weir| weir.stop());
         match report {
+            None if std::env::var_os("WEIR_LAB_KEEP").is_some() => {
+                eprintln!("kept {}", self.directory.display())
+            }
             None => {
                 let _ = std::fs::remove_dir_all(&self.directory);
             }

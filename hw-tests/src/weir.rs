@@ -28,6 +28,8 @@ const STOP: Duration = Duration::from_secs(10);
 pub(crate) struct WeirState {
     node: Arc<NodeState>,
     configuration: PathBuf,
+    /// If there are any, they take the configuration file's place.
+    environment: Vec<(String, String)>,
     socket: PathBuf,
     log: PathBuf,
     process: Mutex<Option<Process>>,
@@ -39,6 +41,7 @@ impl WeirState {
         let label = node.label();
         let file = |suffix: &str| directory.join(format!("{label}{suffix}"));
         let state = Self {
+            environment: Vec::new(),
             configuration: file(".toml"),
             socket: file(".sock"),
             log: file(".log"),
@@ -48,6 +51,12 @@ impl WeirState {
         };
         state.write(configuration);
         state
+    }
+
+    /// A box configured by its environment alone.
+    pub(crate) fn by_environment(node: Arc<NodeState>, directory: &Path, variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self { environment: variables.iter().map(owned).collect(), ..Self::new(node, directory, "") }
     }
 
     fn write(&self, configuration: &str) {
@@ -66,7 +75,11 @@ impl WeirState {
     fn start(&self) {
         let binary = weir_binary();
         let mut command = self.node.namespace().command(&binary.display().to_string());
-        command.arg("run").arg("--config").arg(&self.configuration).arg("--socket").arg(&self.socket);
+        command.arg("run").arg("--socket").arg(&self.socket);
+        if self.environment.is_empty() {
+            command.arg("--config").arg(&self.configuration);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         *lock(&self.process) = Some(Process::start(&mut command, &self.log));
     }
 
@@ -105,6 +118,17 @@ impl WeirState {
         self.ask(what).unwrap_or_else(|e| panic!("weir show {what}: {e}"))
     }
 
+    /// The counters summed over the workers.
+    #[track_caller]
+    pub(crate) fn counters(&self) -> Value {
+        self.ask_counters().unwrap_or_else(|e| panic!("weir show counters: {e}"))
+    }
+
+    fn ask_counters(&self) -> Result<Value, String> {
+        let answer = self.ask("counters")?;
+        Ok(answer.get("counters").cloned().unwrap_or(answer))
+    }
+
     /// At the end of a scenario: a weir that ran must still run, and account for every packet.
     pub(crate) fn final_check(&self) -> Result<(), String> {
         if lock(&self.process).is_none() {
@@ -117,7 +141,7 @@ impl WeirState {
         // A packet may sit between two counters only while it is in a worker's hands: ask again before complaining.
         let mut last = Ok(());
         eventually(Duration::from_secs(2), || {
-            last = self.ask("counters").and_then(|counters| conserved(&counters));
+            last = self.ask_counters().and_then(|counters| conserved(&counters));
             last.is_ok().then_some(())
         });
         last.map_err(|text| format!("{label}: {text}"))
@@ -126,7 +150,7 @@ impl WeirState {
     /// For a failed scenario: counters and the end of the log.
     pub(crate) fn report(&self) -> String {
         let label = self.node.label();
-        let counters = match self.alive().then(|| self.ask("counters")) {
+        let counters = match self.alive().then(|| self.ask_counters()) {
             None => "not running".to_owned(),
             Some(Ok(counters)) => format!("{counters:#}"),
             Some(Err(error)) => error,
@@ -177,7 +201,7 @@ impl WeirBox {
         Counters::new(Arc::clone(self.ready()))
     }
 
-    /// What `weir show WHAT --json` says: `ports`, `workers`, `routes`, `neighbours`, `tunnels`, `bridges`, …
+    /// What `weir show WHAT --json` says: `ports`, `workers`, `routes`, `neighbours`, `tunnels`, `bridge`, …
     #[track_caller]
     pub fn show(&self, what: &str) -> Value {
         self.ready().show(what)
@@ -223,7 +247,7 @@ impl WeirBox {
     #[track_caller]
     pub fn generation(&self) -> u64 {
         let workers = self.show("workers");
-        let list = workers.as_array().or_else(|| workers.get("workers").and_then(Value::as_array));
+        let list = workers.get("workers").and_then(Value::as_array);
         let generations = list.into_iter().flatten().filter_map(|worker| worker.get("generation")?.as_u64());
         generations.min().unwrap_or_else(|| panic!("no worker tells its generation: {workers}"))
     }

@@ -108,13 +108,17 @@ fn ttl_and_unreachable_errors_reach_the_sender() {
 fn the_sender_learns_the_mtu_of_a_tunnel() {
     let lab = Lab::new();
     let (alice, bob) = over_vxlan(&lab);
+    // An error quotes the packet that it is about, cut off: that is not malformed.
+    let mut capture = alice.capture("pods");
     alice.ping(&bob).size(1450).df(true).expect_all();
     assert_eq!(alice.learned_mtu(&bob), None);
     alice.ping(&bob).size(1451).df(true).count(1).expect_too_big(1450);
     assert_eq!(alice.learned_mtu(&bob), Some(1450));
     alice.ping(&bob).v6().size(1451).df(true).count(1).expect_too_big(1450);
+    alice.ip("route flush cache");
     alice.tcp(&bob).expect_bytes(3_000_000);
     alice.tcp(&bob).v6().expect_bytes(3_000_000);
+    capture.assert_clean_capture().expect_some("icmp.type == 3 && tcp").expect_some("icmpv6.type == 2");
 }
 
 #[test]

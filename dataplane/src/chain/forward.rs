@@ -152,17 +152,35 @@ impl Walker<'_> {
         if matches!(underlay.kind, ScopeKind::Tunnel(_)) {
             return Err(DropReason::TunnelLoop);
         }
-        let learned = self.tables.path_mtu.current(endpoint, now).unwrap_or(u16::MAX);
-        let room = underlay.mtu.min(learned).saturating_sub(outer.overhead());
-        let configured = self.pipeline.scope(remote.scope).map_or(u16::MAX, |tunnel| tunnel.mtu);
         Ok(Program {
             ops: Ops::ENCAPSULATE,
             egress: scope,
             adjacency: self.resolve(scope, next_hop, now)?,
             endpoint,
-            mtu: room.min(configured),
+            mtu: self.tunnel_mtu_of(remote.scope, outer.overhead(), underlay.mtu, endpoint, now),
             ..Program::default()
         })
+    }
+
+    /// The largest L3 packet that fits `tunnel` towards `endpoint` when it leaves by `egress`, in bytes.
+    pub fn tunnel_mtu(&self, tunnel: &Scope, endpoint: EndpointId, egress: ScopeId, now: Nanos) -> u16 {
+        let overhead = self.pipeline.encapsulations.get(endpoint.index()).map_or(0, |outer| outer.overhead());
+        let underlay = self.pipeline.scope(egress).map_or(0, |scope| scope.mtu);
+        self.tunnel_mtu_of(tunnel.id, overhead, underlay, endpoint, now)
+    }
+
+    /// The underlay's MTU, lowered by what its ICMP errors taught, less the overhead; the tunnel's own if that is less.
+    fn tunnel_mtu_of(
+        &self,
+        tunnel: ScopeId,
+        overhead: u16,
+        underlay: u16,
+        endpoint: EndpointId,
+        now: Nanos,
+    ) -> u16 {
+        let learned = self.tables.path_mtu.current(endpoint, now).unwrap_or(u16::MAX);
+        let configured = self.pipeline.scope(tunnel).map_or(u16::MAX, |tunnel| tunnel.mtu);
+        underlay.min(learned).saturating_sub(overhead).min(configured)
     }
 
     /// The adjacency of a neighbour, made if need be; what has to be sent for it is left in `asks`.

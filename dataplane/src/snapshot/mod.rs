@@ -20,6 +20,7 @@ use crate::service::BuildContext;
 use crate::service::policer::MeterAllocator;
 use crate::session::{FragmentTable, SessionTable};
 
+pub(crate) use fields::names as field_names;
 pub use registry::Registry;
 
 /// The fields that a scope's flow key keeps.

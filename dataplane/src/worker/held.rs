@@ -7,7 +7,7 @@ use crate::packet::Meta;
 
 /// Where a held packet goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// It came in by this scope.
     Received(ScopeId),
     /// weir made it; it is routed in this VRF.
@@ -23,15 +23,15 @@ pub enum Origin {
 
 /// One held packet, as it was before any edit.
 #[derive(Debug)]
-pub struct Held {
+pub(super) struct Held {
     /// The packet.
-    pub frame: Frame,
+    pub(super) frame: Frame,
     /// What the parser found.
-    pub meta: Meta,
+    pub(super) meta: Meta,
     /// Where it goes on.
-    pub origin: Origin,
+    pub(super) origin: Origin,
     /// What it waits for.
-    pub adjacency: AdjacencyId,
+    pub(super) adjacency: AdjacencyId,
     since: Nanos,
 }
 
@@ -44,7 +44,7 @@ const PATIENCE: Nanos = 5_000_000_000;
 
 /// A bounded queue of held packets.
 #[derive(Debug)]
-pub struct HeldQueue {
+pub(super) struct HeldQueue {
     packets: Vec<Held>,
     capacity: usize,
     /// Epoch of the neighbour table at the last look.
@@ -53,22 +53,22 @@ pub struct HeldQueue {
 
 impl HeldQueue {
     /// A queue of at most `capacity` packets.
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         Self { packets: Vec::with_capacity(capacity), capacity, epoch: u64::MAX }
     }
 
     /// Packets held.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// Whether none is held.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
     /// Holds a packet; gives it back if there is no room.
-    pub fn hold(
+    pub(super) fn hold(
         &mut self,
         frame: Frame,
         meta: Meta,
@@ -86,7 +86,7 @@ impl HeldQueue {
 
     /// Whether [`take`](Self::take) may find something: the neighbour table moved, or time ran out for the oldest.
     #[inline]
-    pub fn due(&mut self, epoch: u64, now: Nanos) -> bool {
+    pub(super) fn due(&mut self, epoch: u64, now: Nanos) -> bool {
         if self.packets.is_empty() {
             return false;
         }
@@ -96,7 +96,7 @@ impl HeldQueue {
     }
 
     /// Takes the first packet whose neighbour was resolved or failed, or that has waited too long (then as failed).
-    pub fn take(&mut self, adjacencies: &AdjacencyTable, now: Nanos) -> Option<(Held, Link)> {
+    pub(super) fn take(&mut self, adjacencies: &AdjacencyTable, now: Nanos) -> Option<(Held, Link)> {
         let at = self.packets.iter().position(|held| {
             adjacencies.link(held.adjacency) != Link::Unresolved || now.saturating_sub(held.since) > PATIENCE
         })?;
@@ -109,7 +109,7 @@ impl HeldQueue {
     }
 
     /// Takes everything.
-    pub fn drain(&mut self) -> impl Iterator<Item = Held> + '_ {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Held> + '_ {
         self.packets.drain(..)
     }
 }

@@ -5,14 +5,14 @@ use crate::frame::{BURST, Frame};
 
 /// Frames by egress port. Allocates nothing once every port has been seen.
 #[derive(Debug, Default)]
-pub struct Stage {
+pub(super) struct Stage {
     ports: Vec<Vec<Frame>>,
     dirty: Vec<PortId>,
 }
 
 impl Stage {
     /// Makes room for ports up to `ports`.
-    pub fn reserve(&mut self, ports: usize) {
+    pub(super) fn reserve(&mut self, ports: usize) {
         while self.ports.len() < ports {
             self.ports.push(Vec::with_capacity(4 * BURST));
         }
@@ -21,7 +21,7 @@ impl Stage {
 
     /// Puts a frame at the end of a port's list.
     #[inline]
-    pub fn push(&mut self, port: PortId, frame: Frame) {
+    pub(super) fn push(&mut self, port: PortId, frame: Frame) {
         if port.index() >= self.ports.len() {
             self.reserve(port.index() + 1);
         }
@@ -34,7 +34,7 @@ impl Stage {
 
     /// Takes each port that has frames, with its frames; whatever `send` leaves in the list stays for the next call.
     #[inline]
-    pub fn flush(&mut self, mut send: impl FnMut(PortId, &mut Vec<Frame>)) {
+    pub(super) fn flush(&mut self, mut send: impl FnMut(PortId, &mut Vec<Frame>)) {
         let mut kept = 0;
         for at in 0..self.dirty.len() {
             let Some(&port) = self.dirty.get(at) else { break };
@@ -48,10 +48,5 @@ impl Stage {
             }
         }
         self.dirty.truncate(kept);
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.dirty.is_empty()
     }
 }

@@ -74,3 +74,37 @@ fn when_weir_dies_the_host_goes_on() {
     stream.stop().expect_every_one();
     assert!(!west.ip("-d link show underlay").contains("xdp"));
 }
+
+#[test]
+fn two_environment_variables_make_a_plain_router() {
+    let lab = Lab::new();
+    let routes = "10.2.0.0/24 192.0.2.2,10.1.0.0/24 dev pods,2001:db8:2::/64 fd00::2,2001:db8:1::/64 pods,10.66.0.0/16 blackhole";
+    let west = lab.weir_by_environment(&[("INTERFACES", "pods,underlay"), ("ROUTES", routes)]);
+    let east = lab.linux(
+        "addr add 192.0.2.2/24 dev underlay
+         addr add fd00::2/64 dev underlay
+         addr add 10.2.0.1/24 dev pods
+         addr add 2001:db8:2::1/64 dev pods
+         route add 10.1.0.0/24 via 192.0.2.1
+         route add 2001:db8:1::/64 via fd00::1",
+    );
+    let (alice, bob) = (lab.host(ALICE), lab.host(BOB));
+    lab.wire(&alice, &west, "pods");
+    lab.wire(&west, &east, "underlay");
+    lab.wire(&east, &bob, "pods");
+    for address in [
+        "10.1.0.1/24 dev pods",
+        "192.0.2.1/24 dev underlay",
+        "2001:db8:1::1/64 dev pods",
+        "fd00::1/64 dev underlay",
+    ] {
+        west.ip(&format!("addr add {address}"));
+    }
+    alice.ping(&bob).expect_all();
+    alice.ping(&bob).v6().expect_all();
+    alice.tcp(&bob).expect_bytes(3_000_000);
+    // The kernel of this box does not forward, so it was weir.
+    west.counters().expect_conserved().expect_at_least("transmitted", 100);
+    alice.ping("10.66.0.1").count(2).expect_none();
+    west.counters().expect("dropped.blackhole", 2);
+}
