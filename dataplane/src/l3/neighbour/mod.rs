@@ -194,14 +194,18 @@ impl NeighbourTable {
         now: Nanos,
     ) -> Result<AdjacencyId, TableFull> {
         let far_end = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let known = [ip, far_end].iter().find_map(|ip| inner.numbers.get(&(scope, *ip)).copied());
-        let id = match known {
+        if let Some(id) = inner.numbers.get(&(scope, ip)).copied()
+            && inner.entry(id).is_some_and(|entry| entry.state == NeighbourState::Static)
+        {
+            return Ok(id);
+        }
+        let id = match inner.numbers.get(&(scope, far_end)).copied() {
             Some(id) => id,
             None => self.allocate(inner, scope, far_end, now)?,
         };
         let entry = inner.entry(id).ok_or(TableFull)?;
-        if entry.state != NeighbourState::Static || (entry.ip == far_end && entry.mac != Some(mac)) {
-            self.settle(inner, id, mac, NeighbourState::Static, now);
+        if entry.state != NeighbourState::PointToPoint || entry.mac != Some(mac) {
+            self.settle(inner, id, mac, NeighbourState::PointToPoint, now);
         }
         self.adjacencies.touch(id, seconds(now));
         Ok(id)

@@ -311,6 +311,23 @@ fn a_tunnel_with_one_far_end_needs_no_resolution_and_one_entry() {
     let moved = Interface { point_to_point_mac: Some(OTHER), ..port() };
     assert_eq!(table.resolve(&moved, ip(7), T0), Ok((id, None)));
     assert_eq!(table.adjacencies().link(id), Link::Resolved(OTHER));
+    // It is no static entry that a reload removes; it goes when nobody uses it.
+    assert_eq!(state(&table), NeighbourState::PointToPoint);
+    table.adjacencies().touch(id, seconds(T0 + 50 * SECOND));
+    assert_eq!(run(&table, T0, T0 + 109 * SECOND), []);
+    run(&table, T0 + 110 * SECOND, T0 + 120 * SECOND);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_static_neighbour_in_a_tunnel_with_one_far_end_is_kept() {
+    let table = table(4);
+    let tunnel = Interface { point_to_point_mac: Some(MAC), ..port() };
+    table.learn(SCOPE, ip(9), OTHER, Learned::Static, T0);
+    let (named, _) = table.resolve(&tunnel, ip(9), T0).unwrap();
+    let (other, _) = table.resolve(&tunnel, ip(8), T0).unwrap();
+    assert_eq!(table.adjacencies().link(named), Link::Resolved(OTHER));
+    assert_eq!(table.adjacencies().link(other), Link::Resolved(MAC));
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl NeighbourTable {
     }
 
     fn run_timer(&self, inner: &mut Inner, id: AdjacencyId, now: Nanos) -> Option<NeighbourAction> {
-        use NeighbourState::{Failed, Incomplete, Kernel, Probe, Reachable, Stale, Static};
+        use NeighbourState::{Failed, Incomplete, Kernel, PointToPoint, Probe, Reachable, Stale, Static};
         let last_used = self.adjacencies.last_used(id);
         let entry = inner.entry(id)?;
         let (scope, ip, mac) = (entry.scope, entry.ip, entry.mac);
@@ -76,11 +76,11 @@ impl NeighbourTable {
             Probe if entry.tries < UNICAST_TRIES => return self.solicit(inner, id, mac, now),
             Probe => return self.begin(inner, id, now),
             Failed if used && entry.retry_at <= now => return self.begin(inner, id, now),
-            Stale | Failed if idle => {
+            Stale | Failed | PointToPoint if idle => {
                 self.free(inner, id, now);
                 return Some(NeighbourAction::Expired { scope, ip });
             }
-            Stale | Failed => self.arm(inner, id, now + DELAY),
+            Stale | Failed | PointToPoint => self.arm(inner, id, now + DELAY),
             // The kernel sees none of the packets that weir sends, so it is asked to verify what is in use.
             Kernel => {
                 entry.since = now;
@@ -149,7 +149,7 @@ impl NeighbourTable {
         entry.kernel |= state == NeighbourState::Kernel;
         let due = match state {
             NeighbourState::Reachable | NeighbourState::Kernel => now + reachable_time(id, now),
-            NeighbourState::Stale => now + DELAY,
+            NeighbourState::Stale | NeighbourState::PointToPoint => now + DELAY,
             _ => Nanos::MAX,
         };
         self.enter(inner, id, state, now, due);
