@@ -224,9 +224,10 @@ impl AfXdpQueue {
     fn probe(&mut self) {
         let Some(socket) = &self.socket else { return };
         self.kicked(socket.kick_receive());
-        let statistics = socket.statistics();
-        self.counters.rx_missed = statistics.missed;
-        self.counters.invalid = statistics.invalid;
+        if let Some(statistics) = socket.statistics() {
+            self.counters.rx_missed = statistics.missed;
+            self.counters.invalid = statistics.invalid;
+        }
     }
 
     /// Stops sending, waits a bounded time for what is being sent, closes the socket and takes every chunk back.
