@@ -74,6 +74,8 @@ impl FrameMemory {
         if !matches!(frame_size, 2048 | 4096) {
             return Err(MemoryError::FrameSize(frame_size));
         }
+        // The highest bit of a frame's index says how large its chunk is.
+        let frames = frames.min(i32::MAX as u32);
         let bytes = (frames as usize * usize::from(frame_size)).next_multiple_of(2 << 20);
         let (base, pages) = match huge {
             HugePages::Never => (map(bytes, false), PageKind::Normal),

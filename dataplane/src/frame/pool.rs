@@ -204,6 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_sixteen_bytes_and_knows_the_size_of_its_chunk() {
+        assert_eq!(size_of::<Frame>(), 16);
+        assert_eq!(size_of::<Option<Frame>>(), 16);
+        let large = FramePool::new(FrameMemory::map(3, 4096, HugePages::Never).unwrap());
+        let mut cache = FrameCache::new(large.clone());
+        let frames: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
+        let mut indexes: Vec<u32> = frames.iter().map(Frame::index).collect();
+        indexes.sort_unstable();
+        assert_eq!(indexes, [0, 1, 2]);
+        for mut frame in frames {
+            assert_eq!(frame.tailroom(), 3840);
+            assert!(frame.write(&[1; 3840]) && !frame.write(&[1; 3841]));
+            cache.free(frame);
+        }
+        drop(cache);
+        assert_eq!(large.available(), 3);
+    }
+
+    #[test]
     fn a_chunk_size_that_af_xdp_does_not_take_is_refused() {
         assert!(matches!(
             FrameMemory::map(1, 1500, HugePages::Never),

@@ -29,9 +29,10 @@ pub struct OpenOptions {
     pub mode: PortMode,
     /// Best XDP mode to try first.
     pub xdp: XdpMode,
-    /// Receive ring of each queue in entries, a power of two; the fill ring is twice as long.
+    /// Receive ring of each queue in entries, rounded up to a power of two from 64 to 32768; the fill ring, and with it
+    /// the number of frames that each queue takes from the pool, is twice as long.
     pub rx_ring: u32,
-    /// Transmit and completion ring of each queue in entries, a power of two.
+    /// Transmit and completion ring of each queue in entries, rounded likewise.
     pub tx_ring: u32,
     /// Receive frames to other MAC addresses too (dedicated mode only), as a bridge member must.
     pub promiscuous: bool,
@@ -139,6 +140,7 @@ impl AfXdpPort {
     /// Attaches the XDP program to a device and binds a socket to each of its receive queues, in the best mode that
     /// `options.xdp` allows and the device gives. The device is looked for in the calling thread's network namespace.
     ///
+    /// Blocks for as long as [`OpenOptions::busy_wait`] and [`OpenOptions::carrier_wait`] say: not for a worker to call.
     /// A dedicated device that is down is brought up. A shared one takes nothing before [`steer`](Self::steer).
     ///
     /// # Errors
@@ -151,9 +153,7 @@ impl AfXdpPort {
         let (xdp, attachment, mut queues, refused) = opening.obtain(&program)?;
         for queue in &mut queues {
             let sends = queue.number() < opening.counts.transmit;
-            queue
-                .start(program.sockets(), xdp == XdpObtained::ZeroCopy, sends)
-                .map_err(|reason| OpenError::Program { reason })?;
+            queue.start(program.sockets(), sends).map_err(|reason| OpenError::Program { reason })?;
         }
         let membership = opening.join()?;
         if had_carrier {
@@ -335,7 +335,7 @@ impl<'a> Opening<'a> {
         let say = |action: &str, error: io::Error| format!("queue {number}: {action}: {}", explain(&error));
         let socket = XskSocket::new(self.pool.memory(), first.is_none(), self.sizes())
             .map_err(|error| say("making a socket", error))?;
-        let queue = AfXdpQueue::new(socket, number, self.pool, &self.gone);
+        let queue = AfXdpQueue::new(socket, number, zero_copy, self.pool, &self.gone);
         if queue.lent() < queue.fill_size() {
             return Err(format!("queue {number}: no free frames for its fill ring; raise memory.frames"));
         }
