@@ -11,14 +11,18 @@ use crate::process::Process;
 use crate::{Node, eventually};
 
 /// tshark's preferences that make it verify what it usually trusts to hardware.
-const VALIDATE: [&str; 5] = [
+const VALIDATE: [&str; 6] = [
     "ip.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
     "udp.check_checksum:TRUE",
     // A sender's own retransmissions and windows are not what a capture is judged by.
     "tcp.analyze_sequence_numbers:FALSE",
+    "tcp.desegment_tcp_streams:FALSE",
     "sctp.checksum:crc32c",
 ];
+
+/// Payloads are patterns, whatever protocol tshark would guess from the port or the bytes; only VXLAN is looked into.
+const PAYLOADS: [&str; 3] = ["tcp.port==1-65535,data", "udp.port==1-4788,data", "udp.port==4790-32767,data"];
 
 /// What no packet on a wire may be. A checksum's status 0 is "bad". What an ICMP error quotes is cut off, so that its transport
 /// checksum cannot be right.
@@ -115,6 +119,9 @@ impl Capture {
         command.stdin(Stdio::null()).args(["-n", "-r"]).arg(self.stop());
         for preference in VALIDATE {
             command.args(["-o", preference]);
+        }
+        for payload in PAYLOADS {
+            command.args(["-d", payload]);
         }
         run(command.args(["-Y", filter]).args(arguments)).lines().map(str::to_owned).collect()
     }

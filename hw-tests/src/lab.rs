@@ -118,7 +118,8 @@ impl Lab {
         self.inner.start();
     }
 
-    /// The lab's directory: configurations, logs, sockets, captures. Deleted at the end, kept after a failure.
+    /// The lab's directory: configurations, logs, sockets, captures. Deleted at the end; kept after a failure, or if the
+    /// environment holds WEIR_LAB_KEEP.
     pub fn directory(&self) -> &Path {
         &self.inner.directory
     }
@@ -177,6 +178,9 @@ impl Drop for Inner {
         let report = (failed_before || !problems.is_empty()).then(|| self.report());
         lock(&self.weirs).iter().for_each(|weir| weir.stop());
         match report {
+            None if std::env::var_os("WEIR_LAB_KEEP").is_some() => {
+                eprintln!("kept {}", self.directory.display())
+            }
             None => {
                 let _ = std::fs::remove_dir_all(&self.directory);
             }
