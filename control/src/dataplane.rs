@@ -1,4 +1,4 @@
-//! The data plane behind [`Engine`].
+//! The real data plane behind [`Engine`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,90 +10,64 @@ use weir_dataplane::worker::status::{
     TableStatus, TunnelStatus, WorkerStatus,
 };
 
-use crate::engine::{ApplyError, DeviceEvent, Engine, StartError};
+use crate::engine::{ApplyError, DeviceEvent, Engine};
 
-/// The data plane, without a configuration yet.
-///
-/// # Errors
-/// None today; what cannot be had shows when the first configuration is applied.
-pub fn start() -> Result<Arc<dyn Engine>, StartError> {
-    Ok(Arc::new(Dataplane::default()))
+/// A data plane that has no configuration yet and touches nothing.
+pub fn start() -> Arc<dyn Engine> {
+    Arc::new(Dataplane::default())
+}
+
+macro_rules! pass_on {
+    ($($name:ident($($argument:ident: $kind:ty)?) -> $result:ty;)*) => { $(
+        fn $name(&self $(, $argument: $kind)?) -> $result {
+            Dataplane::$name(self $(, $argument)?)
+        }
+    )* };
 }
 
 impl Engine for Dataplane {
+    pass_on! {
+        generation() -> u64;
+        config() -> Arc<Config>;
+        huge_pages() -> bool;
+        ports() -> Vec<PortStatus>;
+        workers() -> Vec<WorkerStatus>;
+        counters() -> Counters;
+        routes() -> Vec<RouteStatus>;
+        neighbours() -> Vec<NeighbourStatus>;
+        tunnels() -> Vec<TunnelStatus>;
+        macs() -> Vec<MacStatus>;
+        flows(limit: usize) -> Vec<FlowStatus>;
+        sessions(limit: usize) -> Vec<SessionStatus>;
+        pipeline() -> Vec<PipelineStatus>;
+        tables() -> Vec<TableStatus>;
+        take_kernel_requests() -> Vec<(String, IpAddr)>;
+        service() -> ();
+        stop() -> ();
+    }
+
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {
-        Self::apply(self, config).map_err(|error| ApplyError(error.to_string()))
-    }
-
-    fn generation(&self) -> u64 {
-        Self::generation(self)
-    }
-
-    fn config(&self) -> Arc<Config> {
-        Self::config(self)
-    }
-
-    fn ports(&self) -> Vec<PortStatus> {
-        Self::ports(self)
-    }
-
-    fn workers(&self) -> Vec<WorkerStatus> {
-        Self::workers(self)
-    }
-
-    fn counters(&self) -> Counters {
-        Self::counters(self)
-    }
-
-    fn routes(&self) -> Vec<RouteStatus> {
-        Self::routes(self)
-    }
-
-    fn neighbours(&self) -> Vec<NeighbourStatus> {
-        Self::neighbours(self)
-    }
-
-    fn tunnels(&self) -> Vec<TunnelStatus> {
-        Self::tunnels(self)
-    }
-
-    fn macs(&self) -> Vec<MacStatus> {
-        Self::macs(self)
-    }
-
-    fn flows(&self, limit: usize) -> Vec<FlowStatus> {
-        Self::flows(self, limit)
-    }
-
-    fn sessions(&self, limit: usize) -> Vec<SessionStatus> {
-        Self::sessions(self, limit)
-    }
-
-    fn pipeline(&self) -> Vec<PipelineStatus> {
-        Self::pipeline(self)
-    }
-
-    fn tables(&self) -> Vec<TableStatus> {
-        Self::tables(self)
+        Dataplane::apply(self, config).map_err(|error| ApplyError(error.to_string()))
     }
 
     fn kernel_neighbour(&self, interface: &str, ip: IpAddr, mac: Option<MacAddress>) {
-        Self::kernel_neighbour(self, interface, ip, mac);
+        if let Some(device) = device_of(&Dataplane::config(self), interface) {
+            Dataplane::kernel_neighbour(self, &device, ip, mac);
+        }
     }
 
     fn device_changed(&self, device: &str, _event: DeviceEvent) {
-        Self::device_changed(self, device);
+        Dataplane::device_changed(self, device);
     }
+}
 
-    fn take_kernel_requests(&self) -> Vec<(String, IpAddr)> {
-        Self::take_kernel_requests(self)
+/// The data plane's name for the device behind an interface: `eth1`, or `eth1.100` for a VLAN, whatever the kernel's
+/// VLAN device is called.
+fn device_of(config: &Config, interface: &str) -> Option<String> {
+    if let Some(port) = config.ports.get(interface) {
+        return port.device.clone();
     }
-
-    fn service(&self) {
-        Self::service(self);
-    }
-
-    fn stop(&self) {
-        Self::stop(self);
-    }
+    let (port, vid) = interface.rsplit_once('.')?;
+    let device = config.ports.get(port)?.device.as_deref()?;
+    Some(format!("{device}.{vid}"))
 }

@@ -36,6 +36,8 @@ pub trait Engine: Send + Sync {
     fn generation(&self) -> u64;
     /// The running configuration, complete with what the kernel gave.
     fn config(&self) -> Arc<Config>;
+    /// Whether frame memory lies in huge pages.
+    fn huge_pages(&self) -> bool;
     /// Every port.
     fn ports(&self) -> Vec<PortStatus>;
     /// Every worker.
@@ -69,11 +71,3 @@ pub trait Engine: Send + Sync {
     /// Drains and detaches.
     fn stop(&self);
 }
-
-/// The data plane could not be started; its text is for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(pub String);
-
-/// Makes the data plane that `weir run` drives; it has no configuration yet.
-pub type Starter = fn() -> Result<Arc<dyn Engine>, StartError>;

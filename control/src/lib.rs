@@ -10,4 +10,3 @@ pub mod daemon;
 pub mod dataplane;
 pub mod engine;
 pub mod netlink;
-pub mod replay;

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    weir_control::cli::main(weir_control::dataplane::start)
+    weir_control::cli::main()
 }

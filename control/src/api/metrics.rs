@@ -66,6 +66,11 @@ fn packets(page: &mut Page, counters: &Counters) {
         ("weir_flow_misses_total", "Flow-table misses.", counters.flow_misses),
         ("weir_flow_evictions_total", "Flow entries evicted to make room.", counters.flow_evictions),
         ("weir_icmp_limited_total", "ICMP errors not sent because of the rate limit.", counters.icmp_limited),
+        (
+            "weir_address_conflicts_total",
+            "ARP and ND messages that showed somebody else to use one of weir's addresses.",
+            counters.address_conflicts,
+        ),
         ("weir_mac_moves_total", "MAC addresses seen to move between bridge members.", counters.mac_moves),
         (
             "weir_mac_refused_total",

@@ -17,7 +17,6 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::client::ClientError;
-use crate::engine::Starter;
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -109,15 +108,15 @@ impl From<ClientError> for Output {
     }
 }
 
-/// Parses the process's arguments and does what they say. `starter` makes the data plane for `weir run`.
-pub fn main(starter: Starter) -> ExitCode {
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // clap prints, and exits with 2 for wrong usage and 0 for --help.
         Err(error) => error.exit(),
     };
     let output = match cli.command {
-        Command::Run(run) => run.execute(starter),
+        Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Apply(apply) => apply.execute(),
         Command::Reload(reload) => reload.execute(),

@@ -1,18 +1,20 @@
 //! `weir replay`: the engine over captures, without a device.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use weir_config::Config;
+use weir_dataplane::worker::{ReplaySummary, replay};
 
 use super::table::Align::{Left, Right};
 use super::table::Table;
 use super::{Output, REFUSED, check};
 use crate::configuration;
 use crate::daemon::Conservation;
-use crate::replay::{self, Summary};
 
 const EXAMPLES: &str = "Frames enter in the order of their timestamps, and the engine's clock follows them, so a run is deterministic: the same
 configuration and captures give the same bytes. Needs no privilege. MAC, addresses and MTU of the ports come from the
@@ -66,44 +68,44 @@ impl Replay {
             Ok(loaded) => loaded,
             Err(refusal) => return check::refused(&refusal),
         };
-        let mut inputs = BTreeMap::new();
+        let mut inputs: Vec<(String, PathBuf)> = Vec::new();
         for input in self.inputs {
-            if !loaded.config.ports.contains_key(&input.port) {
-                let known: Vec<_> = loaded.config.ports.keys().map(String::as_str).collect();
-                let message = format!("--in: no port {:?}; there are {}", input.port, known.join(", "));
-                return Output::failed(REFUSED, format!("weir: {message}"));
-            }
-            if inputs.insert(input.port.clone(), input.file).is_some() {
+            if inputs.iter().any(|(port, _)| *port == input.port) {
                 return Output::failed(REFUSED, format!("weir: --in: port {:?} is given twice", input.port));
             }
+            inputs.push((input.port, input.file));
         }
-        if let Err(error) = std::fs::create_dir_all(&self.out) {
-            return Output::failed(REFUSED, format!("weir: {}: {error}", self.out.display()));
-        }
-        match replay::replay(&loaded.config, &inputs, &self.out) {
+        match replay(&loaded.config, &inputs, &self.out) {
             Ok(summary) if self.json => {
                 let balance = Conservation::of(&summary.counters);
                 Output::json(&json!({ "summary": summary, "conservation": balance }))
             }
-            Ok(summary) => Output::done(render(&summary)),
+            Ok(summary) => Output::done(render(&loaded.config, &self.out, &summary)),
             Err(error) => Output::failed(REFUSED, format!("weir: {error}")),
         }
     }
 }
 
-fn render(summary: &Summary) -> String {
-    let mut ports = Table::new(&[("PORT", Left), ("IN", Right), ("OUT", Right), ("CAPTURE", Left)]);
-    for port in &summary.ports {
-        ports.row([
-            port.port.clone(),
-            port.frames_in.to_string(),
-            port.frames_out.to_string(),
-            port.capture.display().to_string(),
-        ]);
+fn render(config: &Config, out: &Path, summary: &ReplaySummary) -> String {
+    let mut ports = Table::new(&[("PORT", Left), ("READ", Right), ("WRITTEN", Right), ("CAPTURE", Left)]);
+    for port in config.ports.keys() {
+        let count = |frames: &BTreeMap<String, u64>| frames.get(port).copied().unwrap_or(0).to_string();
+        let capture = out.join(format!("{port}.pcap")).display().to_string();
+        ports.row([port.clone(), count(&summary.read), count(&summary.written), capture]);
+    }
+    let mut text = ports.render("no ports");
+    let seconds = Duration::from_nanos(summary.duration).as_secs_f64();
+    text += &format!("\nthe captures cover {seconds:.6} s\n");
+    if summary.truncated > 0 {
+        text +=
+            &format!("{} frames were cut off by the capture and replayed as they are\n", summary.truncated);
+    }
+    if summary.oversize > 0 {
+        text += &format!("{} frames are larger than a frame of weir and were left out\n", summary.oversize);
     }
     let counters =
         json!({ "counters": summary.counters, "conservation": Conservation::of(&summary.counters) });
-    format!("{}\n{}", ports.render("no ports"), super::show::packet_counters(&counters))
+    format!("{text}\n{}", super::show::packet_counters(&counters))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Output, REFUSED, SocketArgument, USAGE};
 use crate::configuration::Source;
 use crate::daemon::{self, Options};
-use crate::engine::Starter;
+use crate::dataplane;
 
 const EXAMPLES: &str = "Signals:
   SIGHUP           read the configuration again; if anything is wrong with it, nothing changes
@@ -44,7 +44,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn execute(self, starter: Starter) -> Output {
+    pub(super) fn execute(self) -> Output {
         let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.trim().is_empty());
         let source = match source(self.config, variable("INTERFACES"), variable("ROUTES")) {
             Ok(source) => source,
@@ -53,7 +53,7 @@ impl Run {
         if let Err(error) = daemon::start_logging(&self.log) {
             return Output::failed(USAGE, format!("weir: {error}"));
         }
-        match run(source, self.socket.socket, starter) {
+        match run(source, self.socket.socket) {
             Ok(()) => Output::default(),
             // What is wrong with a configuration is in the log, line by line.
             Err(message) => Output::failed(REFUSED, format!("weir: {message}")),
@@ -80,7 +80,7 @@ fn source(
     }
 }
 
-fn run(source: Source, socket: PathBuf, starter: Starter) -> Result<(), String> {
+fn run(source: Source, socket: PathBuf) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -89,7 +89,7 @@ fn run(source: Source, socket: PathBuf, starter: Starter) -> Result<(), String> 
         .map_err(|error| format!("the control thread's runtime: {error}"))?;
     let result = runtime.block_on(async {
         let signals = daemon::signals().map_err(|error| format!("signals: {error}"))?;
-        let engine = starter().map_err(|error| error.to_string())?;
+        let engine = dataplane::start();
         daemon::run(Options { source, socket, engine }, signals).await.map_err(|error| error.to_string())
     });
     runtime.shutdown_timeout(SHUTDOWN_TIME);

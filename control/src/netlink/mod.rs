@@ -57,9 +57,12 @@ impl Kernel {
     }
 
     /// Asks the kernel to resolve a neighbour. The answer comes as an event. A request too many is let go: whoever
-    /// needs the neighbour asks again.
+    /// needs the neighbour asks again. `device` is a device or, for a VLAN, `<device>.<vid>`.
     pub fn resolve(&self, device: &str, ip: IpAddr) {
-        let index = self.view().index(device);
+        let index = {
+            let view = self.view();
+            view.vlan_by_name(device).or_else(|| view.index(device))
+        };
         if let Some(index) = index
             && self.resolve.try_send((index, ip)).is_err()
         {

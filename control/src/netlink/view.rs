@@ -155,6 +155,12 @@ impl View {
         self.links.values().find(|link| link.vlan == Some((below, vid))).map(|link| link.name.as_str())
     }
 
+    /// The interface index of the kernel's VLAN device for `<device>.<vid>`, by whatever name.
+    pub(crate) fn vlan_by_name(&self, name: &str) -> Option<u32> {
+        let (device, vid) = name.rsplit_once('.')?;
+        self.index(self.vlan_device(device, vid.parse().ok()?)?)
+    }
+
     fn new_link(&mut self, message: &LinkMessage, events: &mut Vec<KernelEvent>) {
         let index = message.header.index;
         let Some(link) = read_link(message) else { return };

@@ -189,9 +189,50 @@ fn replay_names_the_ports_that_there_are() {
     let out = out.to_str().unwrap();
     let output = weir(&["replay", "--config", &file, "--in", "c=x.pcap", "--out", out]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("no port \"c\"; there are a, b"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("\"c\"") && stderr(&output).contains("a, b"), "{}", stderr(&output));
     let output = weir(&["replay", "--config", &file, "--in", "a=x.pcap", "--in", "a=y.pcap", "--out", out]);
     assert!(stderr(&output).contains("given twice"), "{}", stderr(&output));
+}
+
+/// A classic pcap file (draft-ietf-opsawg-pcap) with one Ethernet frame.
+fn capture(frame: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(frame.len()).unwrap();
+    let mut bytes = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 262_144, 1, 1_700_000_000, 0, length, length] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(frame);
+    bytes
+}
+
+#[test]
+fn replay_writes_what_each_port_sends_and_sums_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = ports(&["a", "b"]).replace("[port.a]", "[port.a]\nmac = \"02:00:00:00:00:01\"");
+    let file = write(directory.path(), "weir.toml", &text);
+    // Who has 10.0.0.1? Tell 10.0.0.2 (RFC 826).
+    let mut question = vec![0xff; 6];
+    question.extend([2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 2]);
+    question.extend([0, 0, 0, 0, 0, 0, 10, 0, 0, 1]);
+    let pcap = directory.path().join("in.pcap");
+    std::fs::write(&pcap, capture(&question)).unwrap();
+    let input = format!("a={}", pcap.display());
+    let out = directory.path().join("out");
+    let arguments = ["replay", "--config", &file, "--in", &input, "--out", out.to_str().unwrap()];
+    let output = weir(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("              holds\n"), "{}", stdout(&output));
+    let written = std::fs::read(out.join("a.pcap")).unwrap();
+    let answer = &written[written.len() - question.len()..];
+    assert_eq!(&answer[..14], [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 6], "an ARP answer from a's MAC");
+    assert!(out.join("b.pcap").exists());
+
+    let output = weir(&[&arguments[..], &["--json"]].concat());
+    let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(
+        (&value["summary"]["written"]["a"], &value["conservation"]["holds"]),
+        (&1.into(), &true.into())
+    );
 }
 
 #[test]

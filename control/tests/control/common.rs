@@ -65,6 +65,10 @@ impl Engine for Fake {
         Arc::new(self.applied.lock().unwrap().last().cloned().unwrap_or_default())
     }
 
+    fn huge_pages(&self) -> bool {
+        false
+    }
+
     fn ports(&self) -> Vec<PortStatus> {
         let config = self.config();
         let port = |(name, port): (&String, &weir_config::Port)| PortStatus {

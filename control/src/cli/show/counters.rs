@@ -31,6 +31,7 @@ pub(in crate::cli) fn counters(answer: &Value) -> String {
         ("flow misses", "flow_misses"),
         ("flow evictions", "flow_evictions"),
         ("ICMP errors over the rate limit", "icmp_limited"),
+        ("address conflicts", "address_conflicts"),
         ("MAC moves", "mac_moves"),
         ("MAC addresses refused", "mac_refused"),
     ] {
