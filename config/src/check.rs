@@ -2,7 +2,7 @@
 
 use crate::codes;
 use crate::names::Defined;
-use crate::schema::{Form, Key, Kind, Names, ROOT, Ref, Rule, Table};
+use crate::schema::{Form, Key, Kind, Names, Need, ROOT, Ref, Rule, Table};
 use crate::sink::{At, Finding, Sink, error};
 use crate::text::{self, Bad, nearest};
 use crate::tree::{Entry, Node, Value};
@@ -44,18 +44,9 @@ impl Checker<'_, '_> {
         for rule in table.rules {
             self.rule(node, table, rule);
         }
-        let grouped = |key: &Key| {
-            table.rules.iter().any(|r| matches!(r, Rule::AtLeastOne(keys) if keys.contains(&key.name)))
-        };
-        for key in table.keys {
-            if matches!(key.need, crate::schema::Need::Required)
-                && !grouped(key)
-                && node.get(key.name).is_none()
-            {
-                let message =
-                    format!("{} needs the key `{}`: {}", table.title, key.name, key.kind.describe());
-                self.inside(key.name, |c| c.report(At::Value, error(codes::MISSING_KEY, message)));
-            }
+        for key in table.keys.iter().filter(|key| is_missing(key, node, table)) {
+            let message = format!("{} needs the key `{}`: {}", table.title, key.name, key.kind.describe());
+            self.inside(key.name, |c| c.report(At::Value, error(codes::MISSING_KEY, message)));
         }
     }
 
@@ -105,6 +96,14 @@ impl Checker<'_, '_> {
             Kind::Boolean if node.boolean().is_some() => {}
             Kind::True if node.boolean() == Some(true) => {}
             Kind::Integer { min, max } if node.integer().is_some() => self.integer(node, *min, *max),
+            Kind::Choice(numbers) if node.integer().is_some() => {
+                if !node.integer().is_some_and(|number| numbers.contains(&number)) {
+                    self.report(
+                        At::Value,
+                        error(codes::OUT_OF_RANGE, format!("it takes {}", kind.describe())),
+                    );
+                }
+            }
             Kind::Word(words) if node.text().is_some() => self.word(node, words),
             Kind::Text(form) => match node.text() {
                 Some(text) => self.form(text, *form),
@@ -205,7 +204,7 @@ impl Checker<'_, '_> {
                 (min, max) if min == max => format!("exactly {min}"),
                 (min, max) => format!("{min} to {max}"),
             };
-            let message = format!("the list has {} elements, it takes {allowed}", elements.len());
+            let message = format!("the list's length is {}, it takes {allowed}", elements.len());
             self.report(At::Value, error(codes::OUT_OF_RANGE, message));
         }
         for (index, element) in elements.iter().enumerate() {
@@ -261,6 +260,17 @@ impl Checker<'_, '_> {
     }
 }
 
+/// Whether a required key is absent, and no misspelt key stands for it.
+fn is_missing(key: &Key, node: &Node, table: &Table) -> bool {
+    let grouped = |rule: &Rule| matches!(rule, Rule::AtLeastOne(keys) if keys.contains(&key.name));
+    let known = |name: &str| table.keys.iter().any(|key| key.name == name);
+    let misspelt = |name: &str| table.keys.len() == 1 || nearest(name, [key.name]).is_some();
+    matches!(key.need, Need::Required)
+        && node.get(key.name).is_none()
+        && !table.rules.iter().any(grouped)
+        && !node.entries().iter().any(|entry| !known(&entry.key) && misspelt(&entry.key))
+}
+
 fn wrong_type(node: &Node, wanted: String) -> Finding {
     if node.boolean() == Some(false) && wanted == "true" {
         return error(codes::BAD_VALUE, "this can only be true").hint("leave the key out instead");
@@ -272,7 +282,7 @@ fn wrong_type(node: &Node, wanted: String) -> Finding {
 fn takes(kind: &Kind, node: &Node) -> bool {
     match kind {
         Kind::Boolean | Kind::True => node.boolean().is_some(),
-        Kind::Integer { .. } => node.integer().is_some(),
+        Kind::Integer { .. } | Kind::Choice(_) => node.integer().is_some(),
         Kind::Word(_) | Kind::Text(_) | Kind::Ref(_) => node.text().is_some(),
         Kind::Either(kinds) => kinds.iter().any(|kind| takes(kind, node)),
         Kind::List { .. } | Kind::Records(_) => matches!(node.value, Value::Array(_)),

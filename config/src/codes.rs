@@ -47,6 +47,7 @@ codes! {
     FAMILY_MISMATCH = "family-mismatch", "IPv4 and IPv6 are mixed where both must be the same.";
     SEVERAL_REMOTES = "several-remotes", "A tunnel outside a bridge has several remote VTEPs.";
     REMOTE_IS_LOCAL = "remote-is-local", "A tunnel's remote VTEP is its own local address.";
+    TUNNEL_LOOP = "tunnel-loop", "Routes lead a tunnel's outer packets back into the tunnel.";
     DUPLICATE_REMOTE = "duplicate-remote", "A tunnel names the same remote VTEP twice.";
     WRONG_VRF = "wrong-vrf", "A route or neighbour uses an interface that is not in its VRF.";
     GATEWAY_NOT_CONNECTED = "gateway-not-connected", "A gateway is on no subnet that is connected in its VRF.";

@@ -147,9 +147,25 @@ impl<'a> Sink<'a> {
         self.root.find(path).is_some()
     }
 
+    /// Whether the file has a value at this path, and it is not in error.
+    pub(crate) fn is_sound<S: AsRef<str>>(&self, path: &[S]) -> bool {
+        self.exists(path) && !self.is_refused(path)
+    }
+
+    /// The names in a section, in the order of the text.
+    pub(crate) fn names(&self, section: &str) -> Vec<&'a str> {
+        let entries = self.root.get(section).map(Node::entries).unwrap_or_default();
+        entries.iter().map(|entry| entry.key.as_str()).collect()
+    }
+
     /// Whether the file has a table at this path.
     pub(crate) fn is_table<S: AsRef<str>>(&self, path: &[S]) -> bool {
         self.root.find(path).is_some_and(|node| matches!(node.value, Value::Table(_)))
+    }
+
+    /// How many elements the list at this path has.
+    pub(crate) fn length<S: AsRef<str>>(&self, path: &[S]) -> usize {
+        self.root.find(path).map_or(0, |node| node.elements().len())
     }
 
     /// The text at this path.

@@ -36,8 +36,8 @@ pub struct Loaded {
     pub config: Config,
     /// What is accepted, but probably not meant.
     pub warnings: Vec<Diagnostic>,
-    /// The configuration as it was written, in the shape of the file; `None` for the environment.
-    pub document: Option<Value>,
+    /// The configuration in the shape of the file: as it was written, or for the environment what it stands for.
+    pub document: Value,
     /// Where it came from, for people.
     pub origin: String,
 }
@@ -87,7 +87,8 @@ pub fn load(source: &Source) -> Result<Loaded, Refusal> {
             let origin = source.to_string();
             let config = weir_config::from_environment(interfaces, routes)
                 .map_err(|diagnostics| Refusal::invalid(&origin, diagnostics.0))?;
-            Ok(Loaded { config, warnings: Vec::new(), document: None, origin })
+            let document = weir_config::to_json(&config);
+            Ok(Loaded { config, warnings: Vec::new(), document, origin })
         }
     }
 }
@@ -112,12 +113,8 @@ pub fn from_file(path: &Path) -> Result<Loaded, Refusal> {
 pub fn from_toml(name: &str, text: &str) -> Result<Loaded, Refusal> {
     let loaded =
         weir_config::load_str(name, text).map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
-    Ok(Loaded {
-        config: loaded.config,
-        warnings: loaded.warnings,
-        document: toml::from_str(text).ok(),
-        origin: name.to_owned(),
-    })
+    let document = toml::from_str(text).ok();
+    Ok(finish(name, loaded, document))
 }
 
 /// Loads JSON in the shape of the file.
@@ -127,10 +124,13 @@ pub fn from_toml(name: &str, text: &str) -> Result<Loaded, Refusal> {
 pub fn from_json(name: &str, text: &str) -> Result<Loaded, Refusal> {
     let loaded =
         weir_config::load_json(name, text).map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
-    Ok(Loaded {
-        config: loaded.config,
-        warnings: loaded.warnings,
-        document: serde_json::from_str(text).ok(),
-        origin: name.to_owned(),
-    })
+    let document = serde_json::from_str(text).ok();
+    Ok(finish(name, loaded, document))
+}
+
+fn finish(name: &str, loaded: weir_config::Loaded, document: Option<Value>) -> Loaded {
+    let weir_config::Loaded { config, warnings } = loaded;
+    // What the loader could read has a JSON form; if not, the model has.
+    let document = document.unwrap_or_else(|| weir_config::to_json(&config));
+    Loaded { config, warnings, document, origin: name.to_owned() }
 }

@@ -12,6 +12,10 @@ use weir_dataplane::worker::status::Counters;
 pub struct Summary {
     /// Every port.
     pub ports: Vec<PortSummary>,
+    /// Frames left out because no frame of `memory.frame-size` holds them.
+    pub oversize: u64,
+    /// Frames that the capture had cut off, replayed as they are.
+    pub truncated: u64,
     /// Packet counters.
     pub counters: Counters,
 }
@@ -34,14 +38,28 @@ pub struct PortSummary {
 #[error("{0}")]
 pub struct ReplayError(pub String);
 
-/// Replays.
+/// Sends captures, by port, through the engine and writes one capture for each port.
 ///
 /// # Errors
-/// As it says.
+/// A capture cannot be read or written, or the configuration cannot be compiled.
 pub fn replay(
-    _config: &Config,
-    _inputs: &BTreeMap<String, PathBuf>,
-    _out: &Path,
+    config: &Config,
+    inputs: &BTreeMap<String, PathBuf>,
+    out: &Path,
 ) -> Result<Summary, ReplayError> {
-    Err(ReplayError("not wired".to_owned()))
+    let inputs: Vec<_> = inputs.iter().map(|(port, path)| (port.clone(), path.clone())).collect();
+    let done =
+        weir_dataplane::worker::replay(config, &inputs, out).map_err(|error| ReplayError(error.to_string()))?;
+    let ports = config.ports.keys().map(|port| PortSummary {
+        port: port.clone(),
+        frames_in: done.read.get(port).copied().unwrap_or(0),
+        frames_out: done.written.get(port).copied().unwrap_or(0),
+        capture: out.join(format!("{port}.pcap")),
+    });
+    Ok(Summary {
+        ports: ports.collect(),
+        oversize: done.oversize,
+        truncated: done.truncated,
+        counters: done.counters,
+    })
 }

@@ -1,4 +1,5 @@
 //! When the process that holds a port is killed, the kernel has the interface back.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

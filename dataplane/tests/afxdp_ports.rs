@@ -1,5 +1,5 @@
 //! AF_XDP ports on real sockets: veth pairs, both copying modes, several queues, devices that come and go.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::unwrap_used)]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What a shared port takes and what it leaves to the kernel, on real sockets.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -237,6 +238,7 @@ fn steering_beyond_the_size_of_its_map_is_an_error_that_names_the_entry() {
     let vteps = (0..4097u32).map(|n| (IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n)), 4789)).collect();
     let error = shared.port.steer(&Steering { vteps, prefixes: vec![] }).unwrap_err().to_string();
     assert!(error.contains("cannot add VTEP 10.0.16.0 UDP port 4789"), "{error}");
+    // A full map takes an exchange all the same.
     shared.port.steer(&steering(&[("192.0.2.1", 4789)], &[])).unwrap();
     assert!(shared.takes(&ethernet(&[0x0800], &ipv4(PEER, VTEP, 17, 0, &udp(4789, &[0; 30])))));
 }

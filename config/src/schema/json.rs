@@ -92,6 +92,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::True => json!({ "const": true }),
         Kind::Integer { min, max: i64::MAX } => json!({ "type": "integer", "minimum": min }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Choice(numbers) => json!({ "enum": numbers }),
         Kind::Word(words) => json!({ "enum": words }),
         Kind::Text(form) => text(*form),
         Kind::Ref(to) => json!({ "type": "string", "title": to.describe(), "pattern": ref_pattern(*to) }),

@@ -7,6 +7,9 @@ mod json;
 mod keys;
 mod markdown;
 mod sections;
+mod services;
+#[cfg(test)]
+mod tests;
 
 pub use json::schema;
 pub use markdown::reference;
@@ -60,6 +63,8 @@ pub(crate) enum Kind {
         min: i64,
         max: i64,
     },
+    /// One of these integers.
+    Choice(&'static [i64]),
     /// One of these words.
     Word(&'static [&'static str]),
     /// A text of this form.
@@ -158,6 +163,7 @@ impl Kind {
             Self::Boolean => "true or false".to_owned(),
             Self::True => "true".to_owned(),
             Self::Integer { min, max } => format!("an integer from {min} to {max}"),
+            Self::Choice(numbers) => numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(" or "),
             Self::Word(words) => {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }

@@ -18,12 +18,6 @@ const FRAME_OVERHEAD: u32 = 256 + 22;
 const IPV6_MINIMUM_MTU: u16 = 1280;
 
 pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
-    if !matches!(config.memory.frame_size, 2048 | 4096) {
-        let finding =
-            error(codes::OUT_OF_RANGE, format!("a frame cannot have {} bytes", config.memory.frame_size))
-                .hint("2048 or 4096");
-        sink.report(&["memory", "frame-size"], At::Value, finding);
-    }
     duplicate_cores(config, sink);
     duplicate_names(config, sink);
     duplicate_devices(config, sink);
@@ -65,7 +59,7 @@ fn duplicate_names(config: &Config, sink: &mut Sink<'_>) {
 
 fn duplicate_devices(config: &Config, sink: &mut Sink<'_>) {
     let mut first: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, port) in &config.ports {
+    for (name, port) in sink.names("port").into_iter().filter_map(|name| config.ports.get_key_value(name)) {
         let Some(device) = port.device.as_deref() else { continue };
         match first.get(device) {
             None => {
@@ -93,7 +87,7 @@ fn mtu(config: &Config, interface: &Interface<'_>, sink: &mut Sink<'_>) {
     let Some(mtu) = mtu else { return };
     let frame_size = config.memory.frame_size;
     let limit = frame_size.saturating_sub(FRAME_OVERHEAD);
-    let known_size = matches!(frame_size, 2048 | 4096) && !sink.is_refused(&["memory", "frame-size"]);
+    let known_size = !sink.is_refused(&["memory", "frame-size"]);
     if u32::from(mtu) > limit
         && known_size
         && interface.kind != InterfaceKind::Vlan
@@ -112,8 +106,7 @@ fn mtu(config: &Config, interface: &Interface<'_>, sink: &mut Sink<'_>) {
     }
     let v6 = interface.attachment.addresses.iter().position(|address| address.addr().is_ipv6());
     if let Some(index) = v6.filter(|_| mtu < IPV6_MINIMUM_MTU && !sink.is_refused(&path)) {
-        let mut address = interface.at("addresses");
-        address.push(index.to_string());
+        let address = interface.at_address(index);
         let message = format!("an MTU of {mtu} is below 1280, the least that IPv6 allows");
         let finding = error(codes::MTU_BELOW_IPV6_MINIMUM, message)
             .also(&address, At::Value, "the interface has an IPv6 address")
@@ -160,8 +153,7 @@ pub(super) fn addresses(view: &View<'_>, sink: &mut Sink<'_>) {
     for (index, interface) in view.interfaces.iter().enumerate() {
         let Some(vrf) = interface.vrf() else { continue };
         for (position, address) in interface.attachment.addresses.iter().enumerate() {
-            let mut path = interface.at("addresses");
-            path.push(position.to_string());
+            let path = interface.at_address(position);
             if let Some(reason) = unusable(address) {
                 let message = format!("`{address}` cannot be the address of an interface: {reason}");
                 sink.report(&path, At::Value, error(codes::BAD_ADDRESS, message));
@@ -240,7 +232,8 @@ fn unusable(address: &IpNet) -> Option<&'static str> {
 
 pub(super) fn cross_connects(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     let mut used: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (name, cross_connect) in &config.cross_connects {
+    let in_order = sink.names("cross-connect").into_iter();
+    for (name, cross_connect) in in_order.filter_map(|name| config.cross_connects.get_key_value(name)) {
         for (index, end) in cross_connect.ends.iter().enumerate() {
             let path = at!["cross-connect", name, "ends", index];
             let Some(interface) = view.interface(end).filter(|_| !sink.is_refused(&path)) else { continue };

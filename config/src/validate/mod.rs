@@ -1,6 +1,7 @@
 //! What must hold between the parts of a configuration whose shapes are right.
 
 mod interfaces;
+mod loops;
 mod neighbours;
 mod overlay;
 mod routes;
@@ -24,6 +25,7 @@ pub(crate) fn validate(config: &Config, sink: &mut Sink<'_>) {
     interfaces::addresses(&view, sink);
     interfaces::cross_connects(config, &view, sink);
     overlay::validate(config, &view, sink);
+    loops::validate(config, &view, sink);
     neighbours::validate(config, &view, sink);
     routes::validate(config, &view, sink);
     services::validate(config, sink);

@@ -12,7 +12,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     let mut first = HashMap::new();
     for (index, neighbour) in config.neighbours.iter().enumerate() {
         let at = |key: &str| at!["neighbour", index, key];
-        if sink.is_refused(&at("port")) || sink.is_refused(&at("ip")) {
+        if !sink.is_sound(&at("port")) || !sink.is_sound(&at("ip")) {
             continue;
         }
         if let Some(other) = first.insert((&neighbour.interface, neighbour.ip), index) {

@@ -14,7 +14,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     for (name, tunnel) in &config.tunnels {
         let at = |key: &str| at!["tunnel", name, "vxlan", key];
         // Placeholders of malformed addresses are no addresses.
-        if !sink.is_refused(&at("local")) {
+        if sink.is_sound(&at("local")) {
             vtep(tunnel.local, "local", &at("local"), sink);
             remotes(name, tunnel, sink);
             local_is_owned(name, tunnel, view, sink);
@@ -38,8 +38,11 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
 
 fn duplicate_vnis(config: &Config, sink: &mut Sink<'_>) {
     let mut first: BTreeMap<(IpAddr, u16, u32), &str> = BTreeMap::new();
-    for (name, tunnel) in &config.tunnels {
-        if ["local", "vni", "port"].iter().any(|key| sink.is_refused(&["tunnel", name, "vxlan", key])) {
+    for (name, tunnel) in
+        sink.names("tunnel").into_iter().filter_map(|name| config.tunnels.get_key_value(name))
+    {
+        let at = |key: &str| at!["tunnel", name, "vxlan", key];
+        if !sink.is_sound(&at("local")) || !sink.is_sound(&at("vni")) || sink.is_refused(&at("port")) {
             continue;
         }
         let key = (tunnel.local, tunnel.udp_port, tunnel.vni);
@@ -148,7 +151,7 @@ fn inner_mtu(config: &Config, name: &str, tunnel: &Tunnel, view: &View<'_>, sink
     let Some(largest) = mtus.and_then(|mtus| mtus.into_iter().max()) else { return };
     let overhead = if tunnel.local.is_ipv4() { 50 } else { 70 };
     let limit = largest.saturating_sub(overhead);
-    if mtu > limit && !sink.is_refused(&["tunnel", name, "vxlan", "local"]) {
+    if mtu > limit && sink.is_sound(&["tunnel", name, "vxlan", "local"]) {
         let message =
             format!("an MTU of {mtu} and {overhead} bytes of encapsulation exceed the underlay's {largest}");
         let finding =

@@ -16,7 +16,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
         let mut hops: BTreeMap<IpNet, Vec<(&NextHop, Vec<String>)>> = BTreeMap::new();
         for (index, route) in table.routes.iter().enumerate() {
             let base = at!["vrf", vrf, "route", index];
-            if sink.is_refused(&[base.as_slice(), &at!["prefix"]].concat()) {
+            if !sink.is_sound(&[base.as_slice(), &at!["prefix"]].concat()) {
                 continue;
             }
             let single = sink.is_table(&[base.as_slice(), &at!["via"]].concat());

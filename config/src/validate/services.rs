@@ -24,7 +24,10 @@ pub(super) fn validate(config: &Config, sink: &mut Sink<'_>) {
     }
     chains(config, sink);
     classifier(&config.classify, sink);
-    unused(config, sink);
+    // With errors elsewhere, the use may be what is misspelt.
+    if !sink.has_errors() {
+        unused(config, sink);
+    }
 }
 
 fn firewall(name: &str, firewall: &Firewall, sink: &mut Sink<'_>) {

@@ -44,6 +44,8 @@ pub(super) struct Interface<'c> {
     pub(super) attachment: &'c Attachment,
     /// Whether the kernel may hold addresses on it that the file does not know: a shared port.
     pub(super) kernel_addresses: bool,
+    /// Index in the file of each of its readable addresses.
+    positions: Vec<usize>,
     /// Whether it has errors, so that its addresses and domain may not be what was meant.
     pub(super) doubtful: bool,
 }
@@ -63,6 +65,13 @@ impl Interface<'_> {
             Domain::Bridge(name) => format!("bridge `{name}`"),
             Domain::CrossConnect(name) => format!("cross-connect `{name}`"),
         }
+    }
+
+    /// The path of the n-th of its addresses.
+    pub(super) fn at_address(&self, n: usize) -> Vec<String> {
+        let mut path = self.at("addresses");
+        path.push(self.positions.get(n).unwrap_or(&n).to_string());
+        path
     }
 
     /// A path below the interface's.
@@ -92,37 +101,35 @@ pub(super) struct View<'c> {
 impl<'c> View<'c> {
     pub(super) fn new(config: &'c Config, sink: &Sink<'_>) -> Self {
         let mut interfaces = Vec::new();
-        for (name, port) in &config.ports {
-            let kernel_addresses = port.mode == PortMode::Shared && port.device.is_some();
+        let interface = |name: String, kind, path: Vec<String>, attachment, kernel_addresses| Interface {
+            name,
+            kind,
+            attachment,
+            kernel_addresses,
+            positions: positions(sink, &path),
+            doubtful: is_doubtful(sink, &path),
+            path,
+        };
+        let ports = sink.names("port").into_iter().filter_map(|name| config.ports.get_key_value(name));
+        for (name, port) in ports {
+            let kernel = port.mode == PortMode::Shared && port.device.is_some();
             let path = at!["port", name];
-            let doubtful = is_doubtful(sink, &path);
-            let kind = InterfaceKind::Port;
-            let attachment = &port.attachment;
-            interfaces.push(Interface {
-                name: name.clone(),
-                kind,
-                path,
-                attachment,
-                kernel_addresses,
-                doubtful,
-            });
+            interfaces.push(interface(name.clone(), InterfaceKind::Port, path, &port.attachment, kernel));
             for (vid, attachment) in &port.vlans {
                 let path = at!["port", name, "vlan", vid];
-                let doubtful = is_doubtful(sink, &path);
-                let (name, kind) = (format!("{name}.{vid}"), InterfaceKind::Vlan);
-                interfaces.push(Interface { name, kind, path, attachment, kernel_addresses, doubtful });
+                interfaces.push(interface(
+                    format!("{name}.{vid}"),
+                    InterfaceKind::Vlan,
+                    path,
+                    attachment,
+                    kernel,
+                ));
             }
         }
-        for (name, tunnel) in &config.tunnels {
+        let tunnels = sink.names("tunnel").into_iter().filter_map(|name| config.tunnels.get_key_value(name));
+        for (name, tunnel) in tunnels {
             let path = at!["tunnel", name, "vxlan"];
-            interfaces.push(Interface {
-                name: name.clone(),
-                kind: InterfaceKind::Tunnel,
-                doubtful: is_doubtful(sink, &path),
-                path,
-                attachment: &tunnel.attachment,
-                kernel_addresses: false,
-            });
+            interfaces.push(interface(name.clone(), InterfaceKind::Tunnel, path, &tunnel.attachment, false));
         }
         Self::index(interfaces)
     }
@@ -177,6 +184,14 @@ impl<'c> View<'c> {
             list.join(", ")
         })
     }
+}
+
+/// Indices of the addresses that could be read, and so are in the model.
+fn positions(sink: &Sink<'_>, path: &[String]) -> Vec<usize> {
+    let addresses = [path, &at!["addresses"]].concat();
+    (0..sink.length(&addresses))
+        .filter(|i| !sink.is_refused(&[addresses.as_slice(), &at![i]].concat()))
+        .collect()
 }
 
 fn is_doubtful(sink: &Sink<'_>, path: &[String]) -> bool {

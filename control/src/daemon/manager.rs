@@ -41,7 +41,7 @@ struct Running {
     written: Config,
     /// As the data plane has it: with the kernel's addresses.
     complete: Config,
-    document: Option<Value>,
+    document: Value,
     origin: String,
     applied_at: u64,
 }
@@ -84,10 +84,10 @@ pub struct ConfigView {
     pub origin: String,
     /// When it was put in force: seconds since 1970-01-01 UTC.
     pub applied_at: u64,
-    /// The configuration as written, in the shape of the file; null if it came from the environment.
-    pub document: Option<Value>,
-    /// The model with all defaults and with what the kernel gave.
-    pub effective: Config,
+    /// The configuration in the shape of the file, as it was written.
+    pub document: Value,
+    /// The same with all defaults and with what the kernel gave, in the shape of the file too.
+    pub effective: Value,
 }
 
 impl Manager {
@@ -134,7 +134,7 @@ impl Manager {
             origin: running.origin,
             applied_at: running.applied_at,
             document: running.document,
-            effective: running.complete,
+            effective: weir_config::to_json(&running.complete),
         }
     }
 

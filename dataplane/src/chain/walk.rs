@@ -41,8 +41,11 @@ impl Walk {
         Self::Program { program: Program::drop(reason), rewrite: Rewrite::default(), cache: false }
     }
 
+    /// A drop that is cached. A SYN is decided about anew all the same: it opens a connection where a stray packet does not.
     fn drop_flow(reason: DropReason) -> Self {
-        Self::Program { program: Program::drop(reason), rewrite: Rewrite::default(), cache: true }
+        let mut program = Program::drop(reason);
+        program.ops |= Ops::WATCH_TCP;
+        Self::Program { program, rewrite: Rewrite::default(), cache: true }
     }
 }
 
@@ -160,6 +163,10 @@ impl Walker<'_> {
         rewrite: &Rewrite,
         now: Nanos,
     ) -> bool {
+        // What a chain dropped is not for the forwarding tables to let pass.
+        if program.ops.contains(Ops::DROP) {
+            return false;
+        }
         let mut tuple = Tuple::of(packet, meta);
         if let Some(tuple) = &mut tuple {
             if let Some((ip, port)) = rewrite.source {

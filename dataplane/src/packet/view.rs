@@ -456,3 +456,6 @@ pub mod vxlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::chain::{Scope, Walk, Walker};
-use crate::decision::{Domain, DropReason, MeterCache, MeterTable, Nanos, PathBuilder, PortId, ScopeId};
+use crate::decision::{
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+};
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
 use crate::frame::{BURST, Frame, FrameCache};
@@ -391,7 +393,8 @@ impl Core {
         let seconds = (now / 1_000_000_000) as u32;
         self.flows.sweep(buckets, |entry| {
             let idle = now_ms.wrapping_sub(entry.used);
-            if idle > FLOW_IDLE_MS {
+            // Drops are decided about anew once a sweep: a session may vouch for the flow by now.
+            if idle > FLOW_IDLE_MS || entry.program.ops.contains(Ops::DROP) {
                 return false;
             }
             if idle > 2 * SWEEP_MS {
@@ -404,6 +407,9 @@ impl Core {
             }
             for adjacency in [program.adjacency, program.inner] {
                 tables.adjacencies.touch(adjacency, seconds);
+            }
+            for meter in program.meters.iter().take(usize::from(program.meter_count)) {
+                tables.meters.touch(MeterId(u32::from(*meter)), seconds);
             }
             if let Some(Domain::Bridge(bridge)) =
                 snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain)

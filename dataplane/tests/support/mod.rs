@@ -60,6 +60,18 @@ pub fn try_run(command: &str) -> Result<String, String> {
     }
 }
 
+/// Moves this thread, what it spawns and what it runs into a fresh network namespace, once. It goes with the thread.
+fn leave_the_host() {
+    thread_local! { static LEFT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
+    if LEFT.replace(true) {
+        return;
+    }
+    // SAFETY: plain system call.
+    let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    assert_eq!(left, 0, "{}", io::Error::last_os_error());
+    run("ip link set lo up");
+}
+
 /// A veth pair: `device` here, `peer` in a namespace of its own.
 pub struct Wire {
     pub device: String,
@@ -70,6 +82,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(queues: u32) -> Self {
+        leave_the_host();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!(
             "{}{}",

@@ -8,11 +8,6 @@ use crate::cli::table::{cell, items};
 pub(super) fn config(answer: &Value) -> String {
     let head = format!("# generation {}, from {}\n", answer["generation"], cell(&answer["origin"]));
     let document = &answer["document"];
-    if document.is_null() {
-        // There is no file behind it, so the model is all there is.
-        let model = serde_json::to_string_pretty(&answer["effective"]).unwrap_or_default();
-        return format!("{head}# no file; the model with all defaults:\n{model}\n");
-    }
     match toml::to_string_pretty(document) {
         Ok(text) => format!("{head}\n{text}"),
         // JSON may hold what TOML cannot say, such as null.

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use weir_config::MacAddress;
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GFLAGS: u32 = 0x25;
@@ -91,8 +92,13 @@ impl Device {
 
     /// Whether the device is up and has a carrier.
     pub(super) fn has_carrier(&self) -> bool {
-        let both = libc::IFF_UP | libc::IFF_RUNNING;
-        self.flags().is_ok_and(|flags| flags & both == both)
+        let mut link = [ETHTOOL_GLINK, 0];
+        // Asked first: the flags follow the driver's carrier with up to a second's delay.
+        let carrier = match self.ethtool(&mut link) {
+            Ok(()) => link[1] != 0,
+            Err(_) => self.flags().is_ok_and(|flags| flags & libc::IFF_RUNNING != 0),
+        };
+        carrier && self.is_up()
     }
 
     /// Brings the device up.

@@ -145,17 +145,15 @@ impl AfXdpPort {
     /// [`OpenError`], in words for the operator. The device is then as it was and the pool whole.
     pub fn open(options: &OpenOptions, pool: &Arc<FramePool>) -> Result<(Self, Vec<AfXdpQueue>), OpenError> {
         let opening = Opening::prepare(options, pool)?;
-        let mut program = Program::load(options.mode, opening.counts.receive)
+        let program = Program::load(options.mode, opening.counts.receive)
             .map_err(|reason| OpenError::Program { reason })?;
         let had_carrier = opening.device.has_carrier();
-        let (xdp, attachment, mut queues, refused) = opening.obtain(&mut program)?;
+        let (xdp, attachment, mut queues, refused) = opening.obtain(&program)?;
         for queue in &mut queues {
-            if let Some(socket) = queue.socket() {
-                program
-                    .set_socket(queue.number(), socket.as_fd())
-                    .map_err(|reason| OpenError::Program { reason })?;
-            }
-            queue.set_bound(xdp == XdpObtained::ZeroCopy, queue.number() < opening.counts.transmit);
+            let sends = queue.number() < opening.counts.transmit;
+            queue
+                .start(program.sockets(), xdp == XdpObtained::ZeroCopy, sends)
+                .map_err(|reason| OpenError::Program { reason })?;
         }
         let membership = opening.join()?;
         if had_carrier {
@@ -278,7 +276,7 @@ impl<'a> Opening<'a> {
     /// Tries the allowed modes from the best down.
     fn obtain(
         &self,
-        program: &mut Program,
+        program: &Program,
     ) -> Result<(XdpObtained, Attachment, Vec<AfXdpQueue>, Vec<String>), OpenError> {
         let mut refused = Vec::new();
         if self.options.xdp != XdpMode::Generic {

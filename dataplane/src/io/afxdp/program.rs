@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, ObjectBuilder, PrintLevel, libbpf_sys};
@@ -37,7 +37,7 @@ pub struct ProgramCounters {
 #[derive(Debug)]
 pub(super) struct Program {
     program: OwnedFd,
-    sockets: MapHandle,
+    sockets: SocketMap,
     vteps: MapHandle,
     prefixes4: MapHandle,
     prefixes6: MapHandle,
@@ -49,7 +49,34 @@ pub(super) struct Program {
 /// The program on a device. Detached when this is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct Attachment {
-    _link: OwnedFd,
+    link: OwnedFd,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // Closing alone would leave the program attached while a forked child still has a copy of the descriptor.
+        // SAFETY: a live link descriptor.
+        unsafe { libbpf_sys::bpf_link_detach(self.link.as_raw_fd()) };
+    }
+}
+
+/// The map by which the program finds sockets, for a queue to take itself out of when it closes.
+#[derive(Clone, Debug)]
+pub(super) struct SocketMap(Arc<MapHandle>);
+
+impl SocketMap {
+    /// From now on frames of `queue` go to `socket`.
+    pub(super) fn insert(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
+        self.0
+            .update(&queue.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| error.to_string())
+    }
+
+    /// From now on frames of `queue` go to the kernel.
+    pub(super) fn remove(&self, queue: u32) {
+        // It may be gone: the kernel takes sockets of deleted devices out by itself.
+        let _ = self.0.delete(&queue.to_ne_bytes());
+    }
 }
 
 /// How the program is attached.
@@ -60,6 +87,9 @@ pub(super) enum AttachMode {
     /// In the kernel's receive path, on any device.
     Generic,
 }
+
+/// What could not be done to a steering map, with which entry, and why.
+pub(super) type Refusal = (&'static str, Entry, String);
 
 impl Program {
     /// Loads the program of `mode` with room for the sockets of `queues` queues.
@@ -99,7 +129,7 @@ impl Program {
         };
         Ok(Self {
             program,
-            sockets: map("sockets")?,
+            sockets: SocketMap(Arc::new(map("sockets")?)),
             vteps: map("vteps")?,
             prefixes4: map("prefixes4")?,
             prefixes6: map("prefixes6")?,
@@ -138,30 +168,33 @@ impl Program {
                 return Err(io::Error::from_raw_os_error(-link));
             }
             // SAFETY: a fresh descriptor that nobody else owns.
-            Ok(Attachment { _link: unsafe { OwnedFd::from_raw_fd(link) } })
+            Ok(Attachment { link: unsafe { OwnedFd::from_raw_fd(link) } })
         })
     }
 
-    /// From now on frames of `queue` go to `socket`.
-    pub(super) fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
-        self.sockets
-            .update(&queue.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| error.to_string())
+    pub(super) fn sockets(&self) -> &SocketMap {
+        &self.sockets
     }
 
-    /// Makes the steering maps hold exactly `wanted`: what is new is added first, then what is old removed.
-    pub(super) fn steer(&mut self, wanted: &BTreeSet<Entry>) -> Result<(), (&'static str, Entry, String)> {
-        let added: Vec<Entry> = wanted.difference(&self.steered).copied().collect();
-        for entry in added {
-            let result = self.table(entry).update(&entry.key(), &[1], MapFlags::ANY);
-            result.map_err(|error| ("add", entry, error.to_string()))?;
-            self.steered.insert(entry);
-        }
+    /// Makes the steering maps hold exactly `wanted`. What is new is added before what is old is removed; where a map is
+    /// too full for that, the other way round.
+    pub(super) fn steer(&mut self, wanted: &BTreeSet<Entry>) -> Result<(), Refusal> {
+        let full = self.add(wanted).is_err();
         let removed: Vec<Entry> = self.steered.difference(wanted).copied().collect();
         for entry in removed {
             let result = self.table(entry).delete(&entry.key());
             result.map_err(|error| ("remove", entry, error.to_string()))?;
             self.steered.remove(&entry);
+        }
+        if full { self.add(wanted) } else { Ok(()) }
+    }
+
+    fn add(&mut self, wanted: &BTreeSet<Entry>) -> Result<(), Refusal> {
+        let added: Vec<Entry> = wanted.difference(&self.steered).copied().collect();
+        for entry in added {
+            let result = self.table(entry).update(&entry.key(), &[1], MapFlags::ANY);
+            result.map_err(|error| ("add", entry, error.to_string()))?;
+            self.steered.insert(entry);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::program::SocketMap;
 use super::ring::Descriptor;
 use super::socket::{Kick, XskSocket};
 use crate::frame::{BURST, Frame, FrameCache, FramePool};
@@ -31,6 +32,8 @@ pub struct AfXdpQueue {
     /// Frames handed to the transmit ring whose completion is outstanding.
     sending: u32,
     queue: u32,
+    /// Where the program finds the socket.
+    sockets: Option<SocketMap>,
     zero_copy: bool,
     transmits: bool,
     /// log2 of the chunk size.
@@ -90,6 +93,7 @@ impl AfXdpQueue {
             lent: Lent::new(memory.frames()),
             sending: 0,
             queue,
+            sockets: None,
             zero_copy: false,
             transmits: true,
             shift: u32::from(memory.frame_size()).trailing_zeros(),
@@ -113,12 +117,21 @@ impl AfXdpQueue {
         self.socket.as_ref()
     }
 
-    pub(super) fn set_bound(&mut self, zero_copy: bool, transmits: bool) {
+    /// The queue is bound: the program may send it frames.
+    pub(super) fn start(
+        &mut self,
+        sockets: &SocketMap,
+        zero_copy: bool,
+        transmits: bool,
+    ) -> Result<(), String> {
         (self.zero_copy, self.transmits) = (zero_copy, transmits);
         if let Some(socket) = &self.socket {
+            sockets.insert(self.queue, socket.as_fd())?;
+            self.sockets = Some(sockets.clone());
             // Some drivers look at the fill ring only when woken.
             socket.kick_receive();
         }
+        Ok(())
     }
 
     /// Chunks that the fill ring holds at most.
@@ -222,6 +235,10 @@ impl AfXdpQueue {
             return;
         }
         self.probe();
+        // Before the socket is closed: a forked child may keep a copy of the descriptor for a while.
+        if let Some(sockets) = self.sockets.take() {
+            sockets.remove(self.queue);
+        }
         let pool = Arc::clone(&self.pool);
         let started = Instant::now();
         while self.sending > 0 && self.alive() && started.elapsed() < DRAIN {

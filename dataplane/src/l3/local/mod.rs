@@ -12,6 +12,7 @@ use super::nd;
 use super::neighbour::NeighbourTable;
 use super::sanity::is_host;
 use crate::decision::{DropReason, Nanos, Verdict};
+use crate::packet::view::udp;
 use crate::packet::{FragmentKind, L3, Meta, checksum, protocol};
 
 /// What a packet to weir is looked at with.
@@ -47,19 +48,23 @@ pub fn receive(frame: &[u8], meta: &Meta, at: Reception<'_>, out: &mut Vec<u8>) 
     let Some((source, destination)) = icmp::addresses(frame, meta) else {
         return Handled::dropped(DropReason::InternalError);
     };
-    let icmp = match meta.l3 {
-        L3::V4 => protocol::ICMP,
-        _ => protocol::ICMPV6,
-    };
+    let v6 = meta.l3 == L3::V6;
+    let icmp = if v6 { protocol::ICMPV6 } else { protocol::ICMP };
     // weir does not reassemble what is sent to it.
     if meta.fragment != FragmentKind::Whole {
         return Handled::dropped(DropReason::LocalUnsupported);
     }
+    // Before the source is judged: duplicate address detection comes from nobody.
+    if v6 && meta.protocol == icmp && nd::is_nd(meta.icmp_type) {
+        return nd::handle(frame, meta, at.interface, at.neighbours, at.now, out);
+    }
+    if !is_other_host(at, source) {
+        return Handled::dropped(DropReason::IpAddress);
+    }
     if meta.protocol == icmp {
         return control(frame, meta, at, [source, destination], out);
     }
-    let group = !is_host(destination);
-    if group || !is_host(source) {
+    if !is_host(destination) {
         return Handled::dropped(DropReason::LocalUnsupported);
     }
     let Some(from) = answer_from(at, source, destination) else {
@@ -67,9 +72,7 @@ pub fn receive(frame: &[u8], meta: &Meta, at: Reception<'_>, out: &mut Vec<u8>) 
     };
     match meta.protocol {
         protocol::TCP => limited(at, |out| icmp::tcp_reset(frame, meta, out), out),
-        protocol::UDP if checksum::verify_transport(frame, meta) != Some(true) => {
-            Handled::dropped(DropReason::LocalUnsupported)
-        }
+        protocol::UDP if !sound_udp(frame, meta) => Handled::dropped(DropReason::LocalUnsupported),
         protocol::UDP => refuse(IcmpError::PortUnreachable, frame, meta, from, at, out),
         _ => refuse(IcmpError::ProtocolUnreachable, frame, meta, from, at, out),
     }
@@ -84,9 +87,6 @@ fn control(
     out: &mut Vec<u8>,
 ) -> Handled {
     let v6 = meta.l3 == L3::V6;
-    if v6 && nd::is_nd(meta.icmp_type) {
-        return nd::handle(frame, meta, at.interface, at.neighbours, at.now, out);
-    }
     if checksum::verify_transport(frame, meta) != Some(true) {
         return Handled::dropped(DropReason::IcmpInvalid);
     }
@@ -103,6 +103,19 @@ fn control(
         true => Handled::replied(Reply::Packet),
         false => Handled::dropped(DropReason::IcmpInvalid),
     }
+}
+
+/// Whether a source can be answered: one host, and not weir itself.
+fn is_other_host(at: Reception<'_>, source: IpAddr) -> bool {
+    let own = |interface: &Interface| interface.owns(source) || interface.is_directed_broadcast(source);
+    is_host(source) && !own(at.interface) && !own(at.owner)
+}
+
+/// A right checksum; over IPv6 it may not be left out (RFC 8200 section 8.1).
+fn sound_udp(frame: &[u8], meta: &Meta) -> bool {
+    let header = frame.get(usize::from(meta.l4_offset)..).and_then(udp::Header::read);
+    let absent = header.is_none_or(|header| header.checksum == 0);
+    checksum::verify_transport(frame, meta) == Some(true) && !(absent && meta.l3 == L3::V6)
 }
 
 /// The address to answer from: the one that was asked, unless that is a group or an anycast address.

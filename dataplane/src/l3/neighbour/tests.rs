@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::super::interface::tests::interface;
 use super::*;
 
@@ -312,4 +314,96 @@ fn entries_of_a_removed_interface_are_dropped_at_once() {
 #[test]
 fn nothing_is_due_in_an_empty_table() {
     assert_eq!(table(4).next_due(), Nanos::MAX);
+}
+
+#[test]
+fn an_entry_learned_at_the_clocks_zero_is_not_taken_for_used() {
+    let table = table(4);
+    table.learn(SCOPE, ip(9), MAC, Learned::Request, 0);
+    assert_eq!(tick(&table, 6 * SECOND), []);
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Resolve(u8),
+    Learn(u8, u8, Learned),
+    Use(u8),
+    Forget(u8),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let how = prop_oneof![
+        Just(Learned::Request),
+        Just(Learned::Reply),
+        Just(Learned::Gratuitous),
+        (any::<bool>(), any::<bool>())
+            .prop_map(|(solicited, overrides)| Learned::Advertisement { solicited, overrides }),
+        Just(Learned::Kernel),
+        Just(Learned::Static),
+    ];
+    prop_oneof![
+        4 => (0..6u8).prop_map(Step::Resolve),
+        4 => (0..6u8, 1..4u8, how).prop_map(|(ip, mac, how)| Step::Learn(ip, mac, how)),
+        2 => (0..6u8).prop_map(Step::Use),
+        1 => (0..6u8).prop_map(Step::Forget),
+        4 => (1..70_000u64).prop_map(|milliseconds| Step::Wait(milliseconds * 1_000_000)),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: the bound holds, every entry has one timer, its adjacency says what its state says, and a freed
+    /// adjacency is unresolved for a minute.
+    #[test]
+    fn the_table_stays_consistent(steps in prop::collection::vec(step(), 1..120)) {
+        let table = NeighbourTable::new(Arc::new(AdjacencyTable::new(5)), 4);
+        let port = port();
+        let mut now = T0;
+        let mut freed: HashMap<AdjacencyId, Nanos> = HashMap::new();
+        for step in steps {
+            let before: Vec<_> = table.entries(now).iter().map(|info| info.adjacency).collect();
+            match step {
+                Step::Resolve(n) => drop(table.resolve(&port, ip(n), now)),
+                Step::Learn(n, mac, how) => {
+                    table.learn(SCOPE, ip(n), MacAddress([2, 0, 0, 0, 1, mac]), how, now);
+                }
+                Step::Use(n) => {
+                    if let Some(info) = table.entries(now).iter().find(|info| info.ip == ip(n)) {
+                        table.adjacencies().touch(info.adjacency, seconds(now));
+                    }
+                }
+                Step::Forget(n) => drop(table.forget(SCOPE, ip(n), now)),
+                Step::Wait(time) => {
+                    now += time;
+                    tick(&table, now);
+                    prop_assert!(table.next_due() > now);
+                }
+            }
+            let entries = table.entries(now);
+            for id in before.iter().filter(|id| entries.iter().all(|info| info.adjacency != **id)) {
+                freed.insert(*id, now);
+            }
+            prop_assert!(entries.len() <= 4);
+            let inner = table.lock();
+            prop_assert_eq!(inner.due.len(), entries.len());
+            prop_assert_eq!(inner.numbers.len(), entries.len());
+            for info in &entries {
+                let expected = match (info.state, info.mac) {
+                    (NeighbourState::Failed, None) => Link::Failed,
+                    (NeighbourState::Incomplete, None) => Link::Unresolved,
+                    (NeighbourState::Failed | NeighbourState::Incomplete, Some(_)) | (_, None) => {
+                        return Err(TestCaseError::fail(format!("{info:?}")));
+                    }
+                    (_, Some(mac)) => Link::Resolved(mac),
+                };
+                prop_assert_eq!(table.adjacencies().link(info.adjacency), expected);
+                if let Some(at) = freed.remove(&info.adjacency) {
+                    prop_assert!(now - at >= REUSE_AFTER, "reused after {} ns", now - at);
+                }
+            }
+            for id in freed.keys() {
+                prop_assert_eq!(table.adjacencies().link(*id), Link::Unresolved);
+            }
+        }
+    }
 }

@@ -59,7 +59,8 @@ impl NeighbourTable {
         let last_used = self.adjacencies.last_used(id);
         let entry = inner.entry(id)?;
         let (scope, ip, mac) = (entry.scope, entry.ip, entry.mac);
-        let used = last_used >= seconds(entry.since);
+        // Use is noted in whole seconds: what falls into the second of the change may have been before it.
+        let used = last_used > seconds(entry.since);
         let idle = now.saturating_sub(entry.since.max(u64::from(last_used) * SECOND));
         match entry.state {
             Incomplete if entry.tries < MULTICAST_TRIES => return self.solicit(inner, id, None, now),

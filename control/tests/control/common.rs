@@ -1,7 +1,5 @@
 //! A data plane that remembers what it was told, and a daemon around it on a socket of its own.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown};
@@ -26,18 +24,18 @@ use weir_dataplane::worker::status::{
 
 /// The data plane's stand-in.
 #[derive(Default)]
-pub struct Fake {
-    pub generation: AtomicU64,
-    pub applied: Mutex<Vec<Config>>,
-    pub told: Mutex<Vec<String>>,
+pub(crate) struct Fake {
+    pub(crate) generation: AtomicU64,
+    pub(crate) applied: Mutex<Vec<Config>>,
+    pub(crate) told: Mutex<Vec<String>>,
     /// What `apply` refuses with, if anything.
-    pub refuse: Mutex<Option<String>>,
+    pub(crate) refuse: Mutex<Option<String>>,
     /// Kernel requests to hand out once.
-    pub requests: Mutex<Vec<(String, IpAddr)>>,
+    pub(crate) requests: Mutex<Vec<(String, IpAddr)>>,
     /// How long `routes` and `stop` take.
-    pub routes_take: Mutex<Duration>,
-    pub stop_takes: Mutex<Duration>,
-    pub loops: AtomicU64,
+    pub(crate) routes_take: Mutex<Duration>,
+    pub(crate) stop_takes: Mutex<Duration>,
+    pub(crate) loops: AtomicU64,
 }
 
 impl Fake {
@@ -45,7 +43,7 @@ impl Fake {
         self.told.lock().unwrap().push(text);
     }
 
-    pub fn was_told(&self, text: &str) -> bool {
+    pub(crate) fn was_told(&self, text: &str) -> bool {
         self.told.lock().unwrap().iter().any(|line| line == text)
     }
 }
@@ -214,15 +212,15 @@ impl Engine for Fake {
 }
 
 /// A daemon on a thread of its own, around a [`Fake`].
-pub struct Daemon {
-    pub engine: Arc<Fake>,
-    pub directory: TempDir,
+pub(crate) struct Daemon {
+    pub(crate) engine: Arc<Fake>,
+    pub(crate) directory: TempDir,
     signals: Sender<Signal>,
     thread: Option<std::thread::JoinHandle<Result<(), Failure>>>,
 }
 
 /// A configuration with a dedicated port for each name.
-pub fn ports(names: &[&str]) -> String {
+pub(crate) fn ports(names: &[&str]) -> String {
     names
         .iter()
         .enumerate()
@@ -236,7 +234,7 @@ pub fn ports(names: &[&str]) -> String {
 
 impl Daemon {
     /// Starts with this configuration, and waits until it answers.
-    pub fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let daemon = Self::try_start(config, Arc::new(Fake::default()));
         let deadline = Instant::now() + Duration::from_secs(10);
         while UnixStream::connect(daemon.socket()).is_err() || daemon.engine.generation() == 0 {
@@ -247,7 +245,7 @@ impl Daemon {
     }
 
     /// Starts without waiting.
-    pub fn try_start(config: &str, engine: Arc<Fake>) -> Self {
+    pub(crate) fn try_start(config: &str, engine: Arc<Fake>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("weir.toml"), config).unwrap();
         let options = Options {
@@ -265,25 +263,25 @@ impl Daemon {
         Self { engine, directory, signals, thread: Some(thread) }
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("weir.sock")
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("weir.toml")
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.signals.blocking_send(signal).unwrap();
     }
 
     /// Waits for the end.
-    pub fn join(&mut self) -> Result<(), Failure> {
+    pub(crate) fn join(&mut self) -> Result<(), Failure> {
         self.thread.take().unwrap().join().unwrap()
     }
 
     /// Runs `weir` with these arguments against this daemon.
-    pub fn weir(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn weir(&self, arguments: &[&str]) -> Output {
         let socket = self.socket();
         let mut all = arguments.to_vec();
         all.extend(["--socket", socket.to_str().unwrap()]);
@@ -291,7 +289,7 @@ impl Daemon {
     }
 
     /// Sends a request and reads status and JSON body.
-    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Value) {
         let length = body.len();
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nhost: weir\r\ncontent-length: {length}\r\n{headers}\r\n")
@@ -301,14 +299,14 @@ impl Daemon {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{path} gave no JSON: {body}")))
     }
 
-    pub fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask("GET", path, "", b"");
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
     /// Sends bytes as they are; returns status and body, status 0 if the connection was closed without an answer.
-    pub fn raw(&self, bytes: &[u8]) -> (u16, String) {
+    pub(crate) fn raw(&self, bytes: &[u8]) -> (u16, String) {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         // The server may answer and close before it has read all of a body that it refuses.
@@ -333,7 +331,7 @@ impl Drop for Daemon {
 }
 
 /// Runs the `weir` binary.
-pub fn weir(arguments: &[&str]) -> Output {
+pub(crate) fn weir(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_weir"))
         .args(arguments)
         .env_remove("INTERFACES")
@@ -342,26 +340,39 @@ pub fn weir(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Writes a file in a directory and returns its path.
-pub fn write(directory: &Path, name: &str, text: &str) -> String {
+pub(crate) fn write(directory: &Path, name: &str, text: &str) -> String {
     let path = directory.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
 /// Waits until a condition holds.
-pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs a test again in a process of its own, started by `command`; true in the child.
+pub(crate) fn in_a_child(test: &str, command: &mut Command) -> bool {
+    const CHILD: &str = "WEIR_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(CHILD, "1");
+    let output = command.output().unwrap();
+    let text = format!("{}{}", stdout(&output), stderr(&output));
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
 }

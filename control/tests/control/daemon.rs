@@ -1,13 +1,11 @@
 //! The daemon's life: start, reload, stop, systemd, and what it hands on from the kernel.
 
-mod common;
-
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Daemon, Fake, eventually, ports};
+use crate::common::{Daemon, Fake, eventually, in_a_child, ports};
 use weir_control::daemon::{Failure, Signal};
 
 #[test]
@@ -84,25 +82,12 @@ fn a_second_daemon_on_the_same_socket_is_refused_before_it_touches_a_device() {
     assert_eq!(first.get("/v1/health")["status"], "ok");
 }
 
-/// Runs a test of this file again in a child process; true in the child.
-fn in_a_child(test: &str, command: &mut Command) -> bool {
-    const CHILD: &str = "WEIR_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
-        return true;
-    }
-    command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(CHILD, "1");
-    let output = command.output().unwrap();
-    let text = format!("{}{}", common::stdout(&output), common::stderr(&output));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    false
-}
-
 #[test]
 fn systemd_is_told_of_readiness_reloads_and_the_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
-    let name = "systemd_is_told_of_readiness_reloads_and_the_stop";
+    let name = "daemon::systemd_is_told_of_readiness_reloads_and_the_stop";
     if in_a_child(name, Command::new("env").arg(format!("NOTIFY_SOCKET={}", path.display()))) {
         let mut daemon = Daemon::start(&ports(&["a"]));
         daemon.signal(Signal::Reload);
@@ -124,7 +109,7 @@ fn systemd_is_told_of_readiness_reloads_and_the_stop() {
 
 fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {}", common::stderr(&output));
+    assert!(output.status.success(), "ip {arguments}: {}", crate::common::stderr(&output));
 }
 
 #[test]
@@ -133,7 +118,7 @@ fn a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel() {
         eprintln!("skipped: network namespaces need root");
         return;
     }
-    let name = "a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel";
+    let name = "daemon::a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel";
     if !in_a_child(name, Command::new("unshare").arg("-n")) {
         return;
     }
@@ -145,7 +130,12 @@ fn a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel() {
     let daemon = Daemon::start("[port.up]\ndevice = \"wa\"\nmode = \"shared\"\n");
     let addresses = || {
         let applied = daemon.engine.applied.lock().unwrap();
-        applied.last().unwrap().ports["up"].attachment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        applied.last().unwrap().ports["up"]
+            .attachment
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(addresses(), ["192.0.2.1/24"]);
     let told = |text: &str| eventually(text, || daemon.engine.was_told(text));
@@ -164,7 +154,7 @@ fn a_shared_port_gets_its_addresses_and_neighbours_from_the_kernel() {
     daemon.engine.requests.lock().unwrap().push(("wa".to_owned(), "192.0.2.77".parse().unwrap()));
     eventually("the kernel's question", || {
         let output = Command::new("ip").args(["neigh", "show", "192.0.2.77", "dev", "wa"]).output().unwrap();
-        let text = common::stdout(&output);
+        let text = crate::common::stdout(&output);
         text.contains("INCOMPLETE") || text.contains("FAILED")
     });
     ip("link set wb down");

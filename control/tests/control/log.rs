@@ -1,11 +1,10 @@
-//! What a reload that is refused leaves in the log. A test binary of its own, as the log belongs to the process.
-
-mod common;
+//! What a reload that is refused leaves in the log; in a process of its own, which the log belongs to.
 
 use std::io::Write;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use common::{Daemon, eventually, ports};
+use crate::common::{Daemon, eventually, in_a_child, ports};
 use weir_control::daemon::Signal;
 
 #[derive(Clone, Default)]
@@ -24,12 +23,18 @@ impl Write for Capture {
 
 #[test]
 fn every_error_of_a_refused_reload_is_logged_with_its_place() {
+    let name = "log::every_error_of_a_refused_reload_is_logged_with_its_place";
+    if !in_a_child(name, &mut Command::new("env")) {
+        return;
+    }
     let capture = Capture::default();
     let writer = capture.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
     let daemon = Daemon::start(&ports(&["a"]));
     let log = || String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned();
-    eventually("the announcement", || log().contains("port a: device wx0 (up), dedicated, driver veth, XDP native copy"));
+    eventually("the announcement", || {
+        log().contains("port a: device wx0 (up), dedicated, driver veth, XDP native copy")
+    });
     assert!(log().contains("port a: not obtained: zero-copy: operation not supported"), "{}", log());
 
     std::fs::write(daemon.file(), "[port.a]\ndevise = \"wx0\"\n\n[prot.b]\n").unwrap();

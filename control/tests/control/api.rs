@@ -1,12 +1,10 @@
 //! The socket API over a real unix socket, the data plane a fake: answers, changes, and every kind of wrong request.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use common::{Daemon, ports};
+use crate::common::{Daemon, ports};
 use serde_json::json;
 use weir_dataplane::decision::DropReason;
 
@@ -59,7 +57,7 @@ fn a_configuration_in_toml_and_one_in_json_go_the_same_way() {
     assert_eq!(answer["changes"].as_array().unwrap().len(), 1, "{answer}");
     let view = daemon.get("/v1/config");
     assert_eq!(view["document"]["port"]["b"]["device"], "wx1");
-    assert!(view["effective"]["ports"]["b"].is_object());
+    assert!(view["effective"]["port"]["b"].is_object());
 
     // What GET gives as document, PUT takes.
     let (status, answer) = daemon.ask(

@@ -1,8 +1,6 @@
 //! The command line: output and exit codes of every command.
 
-mod common;
-
-use common::{Daemon, ports, stderr, stdout, weir, write};
+use crate::common::{Daemon, ports, stderr, stdout, weir, write};
 use serde_json::Value;
 
 #[test]
@@ -56,7 +54,9 @@ fn check_exits_with_0_or_1_and_gives_text_or_json() {
     assert_eq!(output.status.code(), Some(1));
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(value["valid"], false);
-    assert!(value["diagnostics"].as_array().unwrap().iter().any(|d| d["line"] == 2 && d["severity"] == "error"));
+    assert!(
+        value["diagnostics"].as_array().unwrap().iter().any(|d| d["line"] == 2 && d["severity"] == "error")
+    );
 
     let output = weir(&["check", "--format", "json", &good]);
     let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
@@ -129,7 +129,9 @@ fn show_config_can_be_checked_and_applied_again() {
 #[test]
 fn show_with_json_prints_the_answer_of_the_api() {
     let daemon = Daemon::start(&ports(&["a"]));
-    for (what, key) in [("ports", "ports"), ("counters", "conservation"), ("bridge", "macs"), ("config", "effective")] {
+    for (what, key) in
+        [("ports", "ports"), ("counters", "conservation"), ("bridge", "macs"), ("config", "effective")]
+    {
         let output = daemon.weir(&["show", what, "--json"]);
         let value: Value = serde_json::from_str(&stdout(&output)).unwrap();
         assert!(!value[key].is_null(), "{what}: {value}");
