@@ -137,8 +137,8 @@ pub struct Pipeline {
     pub inner: Vec<InnerLink>,
     /// What replay needs of scopes.
     pub egress: Vec<Egress>,
-    /// Local VTEPs.
-    pub vteps: VtepTable,
+    /// Local VTEPs by underlay VRF: in another VRF their addresses mean nothing.
+    pub vteps: Vec<VtepTable>,
     /// Classifier.
     pub classifier: Classifier,
     /// Chains.
@@ -164,6 +164,12 @@ impl Pipeline {
     #[inline]
     pub fn vrf(&self, id: VrfId) -> Option<&Vrf> {
         self.vrfs.get(id.index())?.as_ref()
+    }
+
+    /// The VTEPs that have their underlay in a VRF.
+    #[inline]
+    pub fn vteps(&self, underlay: VrfId) -> Option<&VtepTable> {
+        self.vteps.get(underlay.index())
     }
 
     /// A bridge domain by number.

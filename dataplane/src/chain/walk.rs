@@ -176,7 +176,13 @@ impl Walker<'_> {
                 (tuple.destination, tuple.destination_port) = (ip, port);
             }
         }
-        let (_, destination) = ether_addresses(packet);
+        let (source, destination) = ether_addresses(packet);
+        if let Domain::Bridge(bridge) = scope.domain {
+            // The station may have been elsewhere meanwhile.
+            if self.learn(bridge, scope, meta, source, now).is_err() {
+                return false;
+            }
+        }
         match self.forward(scope, packet, meta, destination, tuple.as_ref(), now) {
             Walk::Program { program: fresh, cache: true, .. } => {
                 const KEPT: Ops = Ops::METER.union(Ops::REWRITE).union(Ops::SESSION).union(Ops::WATCH_TCP);
@@ -205,9 +211,6 @@ impl Walker<'_> {
                 _ => Walk::drop_flow(DropReason::UnsupportedEtherType),
             });
         };
-        if meta.vlan_tags > u8::from(scope.vlan != 0) {
-            return Some(Walk::drop_once(DropReason::UnknownVlan));
-        }
         if meta.flags.intersects(PacketFlags::IP_GROUP | PacketFlags::ETHER_GROUP) {
             return Some(Walk::Local);
         }

@@ -88,7 +88,7 @@ struct Endpoints {
     endpoints: Vec<Endpoint>,
     encapsulations: Vec<Encapsulation>,
     inner: Vec<InnerLink>,
-    vteps: VtepTable,
+    vteps: Vec<VtepTable>,
 }
 
 struct Compiler<'a> {
@@ -369,7 +369,7 @@ impl Compiler<'_> {
         let mut endpoints = vec![blank; count];
         let mut encapsulations: Vec<Option<Encapsulation>> = vec![None; count];
         let mut inner = vec![InnerLink::default(); count];
-        let mut entries = Vec::new();
+        let mut entries: Vec<Vec<VtepEntry>> = Vec::new();
         for (name, tunnel) in &self.config.tunnels {
             let scope = ScopeId(self.registry.scopes.intern(name, "interfaces")?);
             let underlay = VrfId(self.registry.vrfs.intern(&tunnel.underlay_vrf, "VRFs")?);
@@ -398,7 +398,11 @@ impl Compiler<'_> {
                     *place = link;
                 }
             }
-            entries.push(VtepEntry {
+            if entries.len() <= underlay.index() {
+                entries.resize_with(underlay.index() + 1, Vec::new);
+            }
+            let Some(place) = entries.get_mut(underlay.index()) else { continue };
+            place.push(VtepEntry {
                 local: tunnel.local,
                 udp_port: tunnel.udp_port,
                 vni: tunnel.vni,
@@ -419,7 +423,8 @@ impl Compiler<'_> {
         };
         let encapsulations =
             encapsulations.into_iter().map(|outer| outer.unwrap_or_else(|| unused.clone())).collect();
-        Ok(Endpoints { endpoints, encapsulations, inner, vteps: VtepTable::new(&entries) })
+        let vteps = entries.iter().map(|entries| VtepTable::new(entries)).collect();
+        Ok(Endpoints { endpoints, encapsulations, inner, vteps })
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::chain::{Scope, Walk, Walker};
 use crate::decision::{
-    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, VrfId,
 };
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
@@ -161,7 +161,7 @@ impl Core {
             return None;
         };
         let mut slow = false;
-        if matches!(scope.domain, Domain::Vrf(_)) {
+        if let Domain::Vrf(vrf) = scope.domain {
             match self.admit_routed(scope, &frame, &meta) {
                 Ok(is_slow) => slow = is_slow,
                 Err(reason) => {
@@ -170,7 +170,7 @@ impl Core {
                 }
             }
             if !slow {
-                match decapsulate(snapshot, &mut frame, &mut meta) {
+                match decapsulate(snapshot, vrf, &mut frame, &mut meta) {
                     Ok(None) => {}
                     Ok(Some(inner)) => {
                         let Some(inner) = pipeline.scope(inner) else {
@@ -211,6 +211,10 @@ impl Core {
         match frame.bytes().first_chunk::<6>() {
             Some(destination) if *destination == scope.mac.0 => {}
             _ => return Err(DropReason::NotForUs),
+        }
+        // A second tag names a VLAN within the interface's own; the flow key does not tell.
+        if meta.vlan_tags > 1 {
+            return Err(DropReason::UnknownVlan);
         }
         Ok(suspicious_source(frame.bytes(), meta))
     }
@@ -438,14 +442,16 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs in the VRF `underlay`; gives the inner frame's scope.
 #[inline]
 fn decapsulate(
     snapshot: &Snapshot,
+    underlay: VrfId,
     frame: &mut Frame,
     meta: &mut Meta,
 ) -> Result<Option<ScopeId>, DropReason> {
-    let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
+    let Some(vteps) = snapshot.pipeline.vteps(underlay) else { return Ok(None) };
+    let Some(decap) = vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
     let decap = decap?;
     if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
         return Err(DropReason::VxlanMalformed);
