@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod site;
+pub(crate) mod sound;
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +19,7 @@ pub(crate) struct Lab {
 }
 
 /// Loads a configuration that must be valid.
-pub(crate) fn config(text: &str) -> weir_config::Config {
+pub(crate) fn config(text: &str) -> Config {
     match weir_config::load_str("test.toml", text) {
         Ok(loaded) => loaded.config,
         Err(error) => panic!("{error}"),

@@ -105,7 +105,11 @@ remote-mac = "{FAR}"
     /// A packet from the first remote VTEP to weir's.
     pub(crate) fn underlay(self) -> Packet {
         let frame = Packet::ethernet(VTEP, WAN);
-        if self.v6 { frame.ipv6("2001:db8:f::2", "2001:db8:f::1") } else { frame.ipv4("192.0.2.2", "192.0.2.1") }
+        if self.v6 {
+            frame.ipv6("2001:db8:f::2", "2001:db8:f::1")
+        } else {
+            frame.ipv4("192.0.2.2", "192.0.2.1")
+        }
     }
 
     /// Bytes that encapsulation adds to an IP packet.
