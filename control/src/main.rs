@@ -1,3 +1,7 @@
 //! The weir binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    weir_control::cli::main()
+}

@@ -1,1 +1,9 @@
-//! chain
+//! The classifier, and the walk: in which order the stages are asked about the first packet of a flow.
+
+pub mod classifier;
+mod forward;
+pub mod pipeline;
+mod walk;
+
+pub use pipeline::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Tables, Vrf};
+pub use walk::{Walk, Walker};

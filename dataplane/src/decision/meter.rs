@@ -13,7 +13,7 @@ use super::{MeterId, Nanos};
 const UNITS: u64 = 64;
 
 /// What a bucket admits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MeterSpec {
     /// Tokens a second: bytes of L3 packets, or packets.
     pub rate: u64,
@@ -22,6 +22,9 @@ pub struct MeterSpec {
     /// Whether a packet costs 1 token instead of its L3 length.
     pub packets: bool,
 }
+
+/// Seconds without use after which a full bucket may be given to somebody else.
+const IDLE_SECONDS: u32 = 60;
 
 #[derive(Debug, Default)]
 struct Bucket {
@@ -33,6 +36,8 @@ struct Bucket {
     depth: AtomicU64,
     /// 1 if a packet costs 1 token.
     packets: AtomicU32,
+    /// Seconds of the engine's clock at which a program was last known to use the bucket.
+    used: AtomicU32,
 }
 
 /// All token buckets, bounded, shared by all workers.
@@ -62,6 +67,22 @@ impl MeterTable {
         bucket.depth.store(u64::try_from(depth).unwrap_or(u64::MAX), Ordering::Relaxed);
         bucket.packets.store(u32::from(spec.packets), Ordering::Relaxed);
         bucket.full_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that programs with bucket `id` are in use at `seconds` of the engine's clock. For walks and sweeps.
+    pub fn touch(&self, id: MeterId, seconds: u32) {
+        if let Some(bucket) = self.buckets.get(id.index()) {
+            if bucket.used.load(Ordering::Relaxed) < seconds {
+                bucket.used.store(seconds, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether bucket `id` is full, so that a fresh one would be no different, and no program has used it for a minute.
+    pub fn is_idle(&self, id: MeterId, now: Nanos) -> bool {
+        let Some(bucket) = self.buckets.get(id.index()) else { return false };
+        let used = u64::from(bucket.used.load(Ordering::Relaxed)) + u64::from(IDLE_SECONDS);
+        bucket.full_at.load(Ordering::Relaxed) <= now.saturating_mul(UNITS) && used <= now / 1_000_000_000
     }
 }
 

@@ -6,6 +6,7 @@
 mod adjacency;
 mod field;
 mod ids;
+mod matcher;
 mod meter;
 mod path;
 mod reason;
@@ -17,6 +18,7 @@ pub use field::FieldSet;
 pub use ids::{
     AdjacencyId, BridgeId, ChainId, Domain, EndpointId, MeterId, Nanos, PortId, ScopeId, SessionId, VrfId,
 };
+pub use matcher::Matcher;
 pub use meter::{MeterCache, MeterSpec, MeterTable};
 pub use path::{Edit, PathBuilder};
 pub use reason::{DropReason, Step, Verdict};

@@ -35,9 +35,13 @@ reasons! {
     IpAddress = "ip_address", "a source or destination address that is never forwarded";
     IpExtension = "ip_extension", "IPv6 extension headers broken or too many";
     BadFragment = "bad_fragment", "a fragment that reaches past 65535 bytes";
+    FragmentUnknown = "fragment_unknown", "a later fragment whose first fragment was not seen, where ports matter";
     BadTransport = "bad_transport", "TCP or UDP header length out of range";
     VlanTags = "vlan_tags", "more than two VLAN tags";
     UnknownVlan = "unknown_vlan", "a VLAN that no interface is configured for";
+    ArpInvalid = "arp_invalid", "an ARP message that is not of IPv4 over Ethernet (RFC 826)";
+    NdInvalid = "nd_invalid", "a neighbour discovery message that breaks RFC 4861 section 7.1";
+    IcmpInvalid = "icmp_invalid", "an ICMP message to weir with a wrong checksum";
     NotForUs = "not_for_us", "a destination MAC on a routed interface that is not ours";
     UnsupportedEtherType = "unsupported_ether_type", "neither IP nor ARP on a routed interface";
     NoRoute = "no_route", "no route to the destination";

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{EndpointId, ScopeId};
+use crate::packet::{checksum, ecn};
 use weir_config::DscpModel;
 
 /// The outer headers towards one remote VTEP. Replay copies them into the headroom and patches length, DSCP/ECN,
@@ -38,5 +39,48 @@ impl Encapsulation {
     /// 50 over IPv4 and 70 over IPv6.
     pub fn overhead(&self) -> u16 {
         u16::from(self.len) + 14
+    }
+
+    /// Writes the outer IP, UDP and VXLAN headers to the first `len` bytes of `out`: those directly in front of the inner
+    /// Ethernet frame, behind the outer Ethernet header.
+    ///
+    /// `inner_len` is the length of the inner Ethernet frame in bytes. `inner_traffic_class` is that of the inner IP
+    /// packet, `None` if it is none: the outer takes ECN (RFC 6040 section 4.1) and, by the DSCP model, DSCP (RFC 2983)
+    /// from it. Over IPv6 the source port also is the flow label, so that routers that hash addresses and label
+    /// spread flows too (RFC 6438). False, and nothing done, if `out` is shorter or the result were past 65535 bytes.
+    #[inline]
+    pub fn write_outer(
+        &self,
+        out: &mut [u8],
+        inner_len: u16,
+        inner_traffic_class: Option<u8>,
+        source_port: u16,
+    ) -> bool {
+        let traffic_class = ecn::outer_traffic_class(self.dscp, inner_traffic_class);
+        // UDP and VXLAN headers are 8 bytes each.
+        let Some(udp_len) = inner_len.checked_add(16) else { return false };
+        if self.is_v4() {
+            let Some(total) = udp_len.checked_add(20) else { return false };
+            let (Some(out), Some(template)) = (out.first_chunk_mut::<36>(), self.header.first_chunk::<36>())
+            else {
+                return false;
+            };
+            *out = *template;
+            out[1] = traffic_class;
+            [out[2], out[3]] = total.to_be_bytes();
+            let sum = checksum::add(checksum::add(self.ip_sum, total), u16::from(traffic_class));
+            [out[10], out[11]] = (!sum).to_be_bytes();
+            [out[20], out[21]] = source_port.to_be_bytes();
+            [out[24], out[25]] = udp_len.to_be_bytes();
+        } else {
+            let Some(out) = out.first_chunk_mut::<56>() else { return false };
+            *out = self.header;
+            [out[0], out[1]] = [0x60 | traffic_class >> 4, traffic_class << 4];
+            [out[2], out[3]] = source_port.to_be_bytes();
+            [out[4], out[5]] = udp_len.to_be_bytes();
+            [out[40], out[41]] = source_port.to_be_bytes();
+            [out[44], out[45]] = udp_len.to_be_bytes();
+        }
+        true
     }
 }

@@ -93,3 +93,10 @@ impl Tuple {
         })
     }
 }
+
+impl From<crate::packet::Embedded> for Tuple {
+    fn from(quoted: crate::packet::Embedded) -> Self {
+        let crate::packet::Embedded { source, destination, protocol, source_port, destination_port } = quoted;
+        Self { source, destination, protocol, source_port, destination_port }
+    }
+}

@@ -1,1 +1,13 @@
-//! flow
+//! Flows: the masked key, the compiled program, a worker's flow table, and replay.
+//!
+//! This room knows decisions, not who made them. [`replay`] is the only place that edits packets which weir forwards.
+
+pub mod key;
+pub mod program;
+pub mod replay;
+pub mod table;
+
+pub use key::{FlowKey, FlowMask};
+pub use program::{Ops, Program, Rewrite};
+pub use replay::{Egress, Exception, InnerLink, Outcome, Replay};
+pub use table::{FlowTable, Slot};

@@ -6,6 +6,9 @@
 pub mod afxdp;
 pub mod memory;
 pub mod pcap;
+mod wake;
+
+pub use wake::Wake;
 
 use std::os::fd::RawFd;
 

@@ -95,6 +95,8 @@ pub struct Meta {
     pub fragment: FragmentKind,
     /// ECN of the outer header that was taken off (RFC 6040), 0 if none was.
     pub outer_ecn: u8,
+    /// Number of the tunnel endpoint that the outer header came from, if one was taken off.
+    pub endpoint: u16,
 }
 
 impl Meta {
@@ -114,6 +116,13 @@ impl Meta {
     #[inline]
     pub fn is_ip(&self) -> bool {
         matches!(self.l3, L3::V4 | L3::V6)
+    }
+
+    /// Where the IP packet ends, in bytes from the start of the frame: trim a [`PacketFlags::PADDED`] frame to it.
+    /// Without an IP packet, where the network header starts.
+    #[inline]
+    pub fn end(&self) -> usize {
+        usize::from(self.l3_offset) + usize::from(self.l3_len)
     }
 
     /// VLAN id of the outermost tag, or 0.

@@ -2,7 +2,19 @@
 //!
 //! Nothing here knows ports, scopes or decisions. No function panics on any bytes.
 
+pub mod builder;
+pub mod checksum;
+pub mod crc32c;
+pub mod ecn;
+pub mod edit;
+mod embedded;
+pub mod hash;
 mod meta;
+mod parse;
+pub mod view;
+
+pub use embedded::{Embedded, embedded_tuple, fragment_id, is_icmp_error};
+pub use parse::{parse, parse_into};
 
 pub use meta::{FragmentKind, L3, Meta, PacketFlags};
 

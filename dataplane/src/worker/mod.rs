@@ -1,3 +1,25 @@
-//! The run loop and what it tells.
+//! Workers: the run loop around the engine, what it counts and what it tells. The only room that knows both packets' I/O
+//! and their meaning.
 
+mod capture;
+mod core;
+mod cores;
+mod counters;
+mod dataplane;
+mod display;
+mod engine;
+mod held;
+mod local;
+mod run;
+mod show;
+mod slow;
+mod stage;
 pub mod status;
+mod tick;
+
+pub use self::core::{Core, CoreParts};
+pub use capture::{ReplayError, ReplaySummary, replay};
+pub use cores::CoresError;
+pub use counters::{Counter, CounterBlock};
+pub use dataplane::{ApplyError, Dataplane};
+pub use engine::{Engine, EngineError, START};

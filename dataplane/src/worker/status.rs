@@ -115,6 +115,8 @@ pub struct Counters {
     pub flow_evictions: u64,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_limited: u64,
+    /// ARP and ND messages that showed somebody else to use one of weir's addresses.
+    pub address_conflicts: u64,
     /// MAC addresses seen to move between bridge members.
     pub mac_moves: u64,
     /// MAC addresses not learned because a bound was reached.
@@ -143,7 +145,7 @@ pub struct NeighbourStatus {
     pub ip: IpAddr,
     /// MAC address once resolved.
     pub mac: Option<MacAddress>,
-    /// "incomplete", "reachable", "stale", "failed", "static", "kernel".
+    /// "incomplete", "reachable", "stale", "probe", "failed", "static", "kernel", "point-to-point".
     pub state: &'static str,
     /// Seconds since it was confirmed.
     pub age: u64,

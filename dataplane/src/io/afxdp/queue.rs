@@ -238,7 +238,10 @@ impl AfXdpQueue {
         if self.socket.is_none() {
             return;
         }
-        self.probe();
+        // A socket whose binding was refused says ENXIO, as if the device that its siblings are bound to were gone.
+        if self.sockets.is_some() {
+            self.probe();
+        }
         // Before the socket is closed: a forked child may keep a copy of the descriptor for a while.
         if let Some(sockets) = self.sockets.take() {
             sockets.remove(self.queue);

@@ -1,0 +1,149 @@
+//! From text to a validated [`Config`]: parse, check shapes, build, validate. All errors come at once.
+
+use std::path::{Path, PathBuf};
+
+use crate::build::build;
+use crate::check::check;
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::model::Config;
+use crate::sink::{At, Sink, error};
+use crate::tree::{self, Node};
+use crate::validate::validate;
+
+/// A validated configuration and what is odd about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Findings that do not refuse it, in the order of the text.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why a file gave no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("{}: error[{}]: cannot read the file: {source}", path.display(), codes::UNREADABLE.name)]
+    Unreadable {
+        /// Its path as given.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file was read and refused.
+    #[error("{0}")]
+    Refused(#[from] Diagnostics),
+}
+
+impl LoadError {
+    /// The error as diagnostics, whatever it is.
+    pub fn into_diagnostics(self) -> Diagnostics {
+        match self {
+            Self::Refused(diagnostics) => diagnostics,
+            Self::Unreadable { path, source } => {
+                let message = format!("cannot read the file: {source}");
+                let file = path.display().to_string();
+                Diagnostics(vec![Diagnostic::new(&file, Severity::Error, codes::UNREADABLE, message)])
+            }
+        }
+    }
+}
+
+/// Reads and validates a file.
+///
+/// # Errors
+///
+/// [`LoadError::Unreadable`] if the file cannot be read or is not UTF-8, [`LoadError::Refused`] with every
+/// error and warning if it is not a valid configuration.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+    Ok(load_str(&path.display().to_string(), &text)?)
+}
+
+/// Validates TOML text; `file_name` is only for messages.
+///
+/// # Errors
+///
+/// Every error and warning, in the order of the text. After a syntax error nothing else is looked at, other
+/// than further syntax errors.
+pub fn load_str(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    let (root, errors) = tree::from_toml(text);
+    let mut sink = Sink::for_toml(file_name, text, &root);
+    for error in &errors {
+        sink.report_syntax(error);
+    }
+    finish(&root, sink)
+}
+
+/// Validates JSON text of the same shape as the file. Places are JSON pointers.
+///
+/// # Errors
+///
+/// Every error and warning, in the order of the text.
+pub fn from_json(text: &str) -> Result<Config, Diagnostics> {
+    load_json("json", text).map(|loaded| loaded.config)
+}
+
+/// Like [`from_json`], with a name for messages and with the warnings.
+///
+/// # Errors
+///
+/// Every error and warning, in the order of the text.
+pub fn load_json(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    match tree::from_json(text) {
+        Ok(root) => finish(&root, Sink::for_json(file_name, &root)),
+        Err(failure) => {
+            let root = Node::empty_table();
+            let mut sink = Sink::for_json(file_name, &root);
+            sink.report::<&str>(&[], At::Value, error(codes::SYNTAX, failure.to_string()));
+            Err(Diagnostics(sink.finish()))
+        }
+    }
+}
+
+fn finish(root: &Node, mut sink: Sink<'_>) -> Result<Loaded, Diagnostics> {
+    if sink.has_errors() {
+        return Err(Diagnostics(sink.finish()));
+    }
+    check(root, &mut sink);
+    let config = build(root);
+    validate(&config, &mut sink);
+    let refused = sink.has_errors();
+    let found = sink.finish();
+    if refused { Err(Diagnostics(found)) } else { Ok(Loaded { config, warnings: found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing.toml");
+        let error = load(&missing).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: error[unreadable]: ", missing.display())));
+        assert_eq!(error.to_string(), load(&missing).unwrap_err().into_diagnostics().to_string());
+        let binary = folder.path().join("binary.toml");
+        std::fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
+        assert!(matches!(load(&binary), Err(LoadError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn more_errors_than_anyone_reads_are_counted() {
+        let text: String = (0..3000).map(|i| format!("key{i} = 1\n")).collect();
+        let found = load_str("many.toml", &text).unwrap_err();
+        assert_eq!(found.0.len(), 1001);
+        let last = found.0.last().unwrap().to_string();
+        assert_eq!(last, "many.toml: error[too-many]: 2000 more errors are not shown");
+    }
+
+    #[test]
+    fn line_ends_of_windows_are_line_ends() {
+        let found = load_str("crlf.toml", "[port.a]\r\nmtu = 5\r\n").unwrap_err();
+        assert_eq!((found.0[0].line, found.0[0].column), (2, 7));
+        assert!(!found.to_string().contains('\r'));
+    }
+}

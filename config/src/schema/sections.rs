@@ -1,0 +1,402 @@
+//! The sections of the file.
+
+use super::keys::*;
+use super::services::{CHAIN, CLASSIFY, SERVICE_TABLE};
+use super::{Form, Kind, Names, Need, Ref, Rule, Table};
+
+const MAX_ENTRIES: i64 = 1 << 26;
+
+/// The file itself.
+pub(crate) static ROOT: Table = Table {
+    title: "the file",
+    doc: "All sections are optional. Names are 1 to 63 letters, digits, `-` and `_`.",
+    keys: &[
+        key("workers", Kind::Table(&WORKERS), Need::Optional("the defaults"), "Worker threads."),
+        key("limits", Kind::Table(&LIMITS), Need::Optional("the defaults"), "The bound of every table."),
+        key("memory", Kind::Table(&MEMORY), Need::Optional("the defaults"), "Frame memory."),
+        key("port", Kind::Named(Names::Except(&[]), &PORT), Need::Optional("none"), "Ports."),
+        key("neighbour", Kind::Records(&NEIGHBOUR), Need::Optional("none"), "Static neighbours."),
+        key(
+            "vrf",
+            Kind::Named(Names::Except(&[]), &VRF_TABLE),
+            Need::Optional("only `default`"),
+            "VRFs and their routes.",
+        ),
+        key(
+            "bridge",
+            Kind::Named(Names::Except(&[]), &BRIDGE_TABLE),
+            Need::Optional("none"),
+            "Bridge domains.",
+        ),
+        key("tunnel", Kind::Named(Names::Except(&[]), &TUNNEL), Need::Optional("none"), "Tunnels."),
+        key(
+            "cross-connect",
+            Kind::Named(Names::Except(&[]), &CROSS_CONNECT),
+            Need::Optional("none"),
+            "Point-to-point cross-connects.",
+        ),
+        key(
+            "service",
+            Kind::Named(Names::Except(&[]), &SERVICE_TABLE),
+            Need::Optional("none"),
+            "Service functions.",
+        ),
+        key(
+            "chain",
+            Kind::Named(Names::Except(&["none"]), &CHAIN),
+            Need::Optional("none"),
+            "Service chains. No chain can be called `none`.",
+        ),
+        key(
+            "classify",
+            Kind::Records(&CLASSIFY),
+            Need::Optional("nothing goes into a chain"),
+            "The classifier: which new flows go into which chain.",
+        ),
+    ],
+    rules: &[],
+};
+
+static WORKERS: Table = Table {
+    title: "[workers]",
+    doc: "Threads that poll the ports' queues. A running instance cannot change them.",
+    keys: &[
+        key(
+            "cores",
+            Kind::Either(&[Kind::Word(&["auto"]), Kind::List { of: &CORE, min: 1, max: 256 }]),
+            Need::Default("\"auto\""),
+            "The cores that workers are pinned to, one worker each. \"auto\": the cores of the process's affinity mask, at most as many as there are queues. A core in a list must be in the affinity mask.",
+        ),
+        key(
+            "idle",
+            Kind::Word(&["spin", "adaptive"]),
+            Need::Default("\"adaptive\""),
+            "What a worker without work does: poll without pause, or spin, pause, sleep briefly, and at last block until a packet comes.",
+        ),
+    ],
+    rules: &[],
+};
+
+static LIMITS: Table = Table {
+    title: "[limits]",
+    doc: "No table grows beyond its bound: what does not fit is refused and counted. A running instance cannot change them.",
+    keys: &[
+        key(
+            "flows",
+            Kind::Integer { min: 1, max: MAX_ENTRIES },
+            Need::Default("131072"),
+            "Flow-table entries of each worker.",
+        ),
+        key(
+            "sessions",
+            Kind::Integer { min: 1, max: MAX_ENTRIES },
+            Need::Default("131072"),
+            "Sessions, over all workers.",
+        ),
+        key(
+            "neighbours",
+            Kind::Integer { min: 1, max: 1 << 20 },
+            Need::Default("8192"),
+            "Neighbour entries.",
+        ),
+        key(
+            "held-packets",
+            Kind::Integer { min: 1, max: 65_536 },
+            Need::Default("256"),
+            "Packets that each worker holds while neighbours are resolved.",
+        ),
+        key(
+            "macs",
+            Kind::Integer { min: 1, max: 1 << 24 },
+            Need::Default("16384"),
+            "MAC addresses, over all bridge domains.",
+        ),
+        key(
+            "meters",
+            Kind::Integer { min: 1, max: 1 << 24 },
+            Need::Default("16384"),
+            "Token buckets, over all policers.",
+        ),
+        key(
+            "icmp-errors-per-second",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            Need::Default("1000"),
+            "ICMP errors a second that weir originates, over all workers; also how many may come at once.",
+        ),
+    ],
+    rules: &[],
+};
+
+static MEMORY: Table = Table {
+    title: "[memory]",
+    doc: "The memory that frames live in. A running instance cannot change it.",
+    keys: &[
+        key(
+            "frames",
+            Kind::Integer { min: 1024, max: 1 << 24 },
+            Need::Default("16384"),
+            "Frames in the pool. It takes frames × frame-size bytes.",
+        ),
+        key(
+            "frame-size",
+            Kind::Choice(&[2048, 4096]),
+            Need::Default("2048"),
+            "Bytes of a frame's chunk, 2048 or 4096. 256 are headroom and 22 the Ethernet header with two VLAN tags, so an MTU of at most 1770 or 3818 fits.",
+        ),
+        key(
+            "huge-pages",
+            Kind::Word(&["auto", "require", "never"]),
+            Need::Default("\"auto\""),
+            "2 MB pages: used where they can be had (which one was obtained is printed), required, or never used.",
+        ),
+    ],
+    rules: &[],
+};
+
+static PORT: Table = Table {
+    title: "[port.<name>]",
+    doc: "A place where frames enter and leave. Its untagged frames belong to a VRF (the default), to a bridge domain, or to a cross-connect that names it.",
+    keys: &[
+        key(
+            "device",
+            Kind::Text(Form::Device),
+            Need::Optional("only `weir replay` drives the port"),
+            "The network device's name. A device belongs to one port.",
+        ),
+        key(
+            "mode",
+            Kind::Word(&["shared", "dedicated"]),
+            Need::Default("\"shared\""),
+            "\"shared\": the kernel keeps the device; weir takes only packets to its tunnels' UDP ports and to `prefixes`, and uses the kernel's addresses and neighbours. \"dedicated\": the device is weir's alone.",
+        ),
+        key(
+            "xdp",
+            Kind::Word(&["auto", "native", "generic"]),
+            Need::Default("\"auto\""),
+            "The best XDP mode to try: \"auto\" is zero-copy, then native copy, then generic. The one obtained is printed.",
+        ),
+        key("mac", Kind::Text(Form::Mac), Need::Optional("the device's own"), "The MAC address to use."),
+        key(
+            "mtu",
+            Kind::Integer { min: 68, max: 9000 },
+            Need::Optional("the device's own, or 1500 without a device"),
+            "The largest L3 packet in bytes. It must fit a frame (see `memory.frame-size`); at least 1280 with IPv6 addresses.",
+        ),
+        key(
+            "prefixes",
+            many(&PREFIX),
+            Need::Default("[]"),
+            "In shared mode: destinations that weir takes from the kernel, besides its tunnels.",
+        ),
+        VRF,
+        BRIDGE,
+        ADDRESSES,
+        key(
+            "vlan",
+            Kind::Named(Names::VlanId, &VLAN),
+            Need::Optional("tagged frames are dropped"),
+            "Where tagged frames belong.",
+        ),
+    ],
+    rules: &[Rule::AtMostOne(&["vrf", "bridge"])],
+};
+
+static VLAN: Table = Table {
+    title: "[port.<name>.vlan.<id>]",
+    doc: "Frames of the port with this 802.1Q VLAN id (1 to 4094): an interface of its own, called `<port>.<id>`.",
+    keys: &[VRF, BRIDGE, ADDRESSES],
+    rules: &[Rule::AtMostOne(&["vrf", "bridge"])],
+};
+
+static NEIGHBOUR: Table = Table {
+    title: "[[neighbour]]",
+    doc: "A static neighbour; all others are learned by ARP and ND, or from the kernel on shared ports.",
+    keys: &[
+        key(
+            "port",
+            Kind::Ref(Ref::Interface),
+            Need::Required,
+            "The interface: a port, `<port>.<vid>` or a tunnel, in a VRF.",
+        ),
+        key(
+            "ip",
+            Kind::Text(Form::Ip),
+            Need::Required,
+            "The neighbour's address, on a subnet of the interface.",
+        ),
+        key("mac", Kind::Text(Form::Mac), Need::Required, "The neighbour's MAC address."),
+    ],
+    rules: &[],
+};
+
+static VRF_TABLE: Table = Table {
+    title: "[vrf.<name>]",
+    doc: "A routing table of its own. `[vrf.default]` always exists and need not be written.",
+    keys: &[key("route", Kind::Records(&ROUTE), Need::Optional("only connected routes"), "Static routes.")],
+    rules: &[],
+};
+
+static ROUTE: Table = Table {
+    title: "[[vrf.<name>.route]]",
+    doc: "A static route. The longest prefix wins. Several next hops, in one route or in several with the same prefix, share the flows (equal-cost multipath).",
+    keys: &[
+        key("prefix", Kind::Text(Form::Prefix), Need::Required, "The destination."),
+        key("via", Kind::OneOrMany(&VIA_KIND), Need::Required, "The next hop, or a list of them."),
+    ],
+    rules: &[],
+};
+
+static VIA_KIND: Kind = Kind::Table(&VIA);
+
+static VIA: Table = Table {
+    title: "via = { … }",
+    doc: "A next hop: `{ ip = … }`, `{ ip = …, port = … }`, `{ port = … }`, `{ tunnel = … }` or `{ blackhole = true }`.",
+    keys: &[
+        key(
+            "ip",
+            Kind::Text(Form::Ip),
+            Need::Optional("no gateway"),
+            "The gateway, of the prefix's family, on a connected subnet of the VRF.",
+        ),
+        key(
+            "port",
+            Kind::Ref(Ref::Interface),
+            Need::Optional("the gateway's connected interface"),
+            "The interface: a port or `<port>.<vid>`, and with `ip` also a tunnel. Without `ip`, destinations are neighbours there.",
+        ),
+        key(
+            "tunnel",
+            Kind::Ref(Ref::Tunnel),
+            Need::Optional("no tunnel"),
+            "A routed tunnel. Inside, the far end is its `remote-mac`, or destinations are neighbours there.",
+        ),
+        key("blackhole", Kind::True, Need::Optional("no blackhole"), "Drop the packets and count them."),
+    ],
+    rules: &[
+        Rule::AtLeastOne(&["ip", "port", "tunnel", "blackhole"]),
+        Rule::AtMostOne(&["port", "tunnel", "blackhole"]),
+        Rule::AtMostOne(&["ip", "tunnel", "blackhole"]),
+    ],
+};
+
+static BRIDGE_TABLE: Table = Table {
+    title: "[bridge.<name>]",
+    doc: "A bridge domain. Its members say so themselves: `bridge = \"<name>\"`.",
+    keys: &[
+        key(
+            "ageing",
+            Kind::Text(Form::Duration),
+            Need::Default("\"300s\""),
+            "How long a learned MAC address lives without traffic: 1 second to 1000000 seconds.",
+        ),
+        key("learning", Kind::Boolean, Need::Default("true"), "Whether source addresses are learned."),
+        key(
+            "macs-per-member",
+            Kind::Integer { min: 1, max: 1 << 24 },
+            Need::Optional("only `limits.macs` bounds them"),
+            "The most MAC addresses learned behind one member.",
+        ),
+    ],
+    rules: &[],
+};
+
+static TUNNEL: Table = Table {
+    title: "[tunnel.<name>]",
+    doc: "A tunnel; its kind is a table in it.",
+    keys: &[key("vxlan", Kind::Table(&VXLAN), Need::Required, "A VXLAN tunnel (RFC 7348).")],
+    rules: &[],
+};
+
+static VXLAN: Table = Table {
+    title: "[tunnel.<name>.vxlan]",
+    doc: "A VXLAN tunnel. In a VRF it is a routed interface with its own MAC address and addresses; in a bridge domain it is a member, behind which split horizon holds.",
+    keys: &[
+        key(
+            "local",
+            Kind::Text(Form::Ip),
+            Need::Required,
+            "The local VTEP address: an address of a port, or one that the kernel holds on a shared port.",
+        ),
+        key(
+            "remote",
+            Kind::Text(Form::Ip),
+            Need::Required,
+            "The remote VTEP address, of the family of `local`.",
+        ),
+        key(
+            "remotes",
+            Kind::List { of: &IP, min: 1, max: 1024 },
+            Need::Required,
+            "Instead of `remote`, in a bridge: several remote VTEPs. Broadcast, multicast and unknown frames go to each (head-end replication).",
+        ),
+        key(
+            "vni",
+            Kind::Integer { min: 0, max: 0xff_ffff },
+            Need::Required,
+            "The VXLAN network identifier. (local, port, vni) belongs to one tunnel.",
+        ),
+        key(
+            "port",
+            Kind::Integer { min: 1, max: 65_535 },
+            Need::Default("4789"),
+            "The UDP destination port.",
+        ),
+        key(
+            "underlay-vrf",
+            Kind::Ref(Ref::Vrf),
+            Need::Default("\"default\""),
+            "The VRF in which outer packets are routed.",
+        ),
+        VRF,
+        BRIDGE,
+        ADDRESSES,
+        key(
+            "mac",
+            Kind::Text(Form::Mac),
+            Need::Optional("derived from the name"),
+            "In a VRF: its own inner MAC address.",
+        ),
+        key(
+            "remote-mac",
+            Kind::Text(Form::Mac),
+            Need::Optional("ARP and ND inside"),
+            "In a VRF: the far end's inner MAC address, used for every packet.",
+        ),
+        key(
+            "mtu",
+            Kind::Integer { min: 68, max: 9000 },
+            Need::Optional("underlay MTU − 50 over IPv4, − 70 over IPv6"),
+            "The inner MTU.",
+        ),
+        key("ttl", Kind::Integer { min: 1, max: 255 }, Need::Default("64"), "The outer TTL or hop limit."),
+        key(
+            "dscp",
+            Kind::Either(&[Kind::Word(&["uniform", "pipe"]), Kind::Integer { min: 0, max: 63 }]),
+            Need::Default("\"uniform\""),
+            "RFC 2983: \"uniform\" copies the inner DSCP to the outer header; a number is a fixed outer DSCP (pipe), and \"pipe\" is 0. The inner DSCP is never changed. ECN always follows RFC 6040.",
+        ),
+        key(
+            "check-udp",
+            Kind::Boolean,
+            Need::Default("true"),
+            "Whether non-zero outer UDP checksums are verified. A zero one is always accepted.",
+        ),
+    ],
+    rules: &[
+        Rule::AtLeastOne(&["remote", "remotes"]),
+        Rule::AtMostOne(&["remote", "remotes"]),
+        Rule::AtMostOne(&["vrf", "bridge"]),
+    ],
+};
+
+static CROSS_CONNECT: Table = Table {
+    title: "[cross-connect.<name>]",
+    doc: "Two interfaces joined back to back. They have no `vrf`, `bridge` or `addresses` of their own.",
+    keys: &[key(
+        "ends",
+        Kind::List { of: &INTERFACE, min: 2, max: 2 },
+        Need::Required,
+        "The two interfaces: ports, `<port>.<vid>` or tunnels.",
+    )],
+    rules: &[],
+};

@@ -1,0 +1,205 @@
+//! The values that a configuration writes as text: addresses, prefixes, port ranges, flags, rates, times.
+
+mod matching;
+mod quantity;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::MacAddress;
+use crate::codes::{self, Code};
+pub(crate) use matching::{dscp, port_range, protocol, render_tcp_flags, tcp_flags};
+pub(crate) use quantity::{Burst, burst, duration, rate, render_duration, render_rate};
+
+/// Why a text is not what the key takes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    pub(crate) code: &'static Code,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Bad {
+    fn new(message: impl Into<String>) -> Self {
+        Self { code: codes::BAD_VALUE, message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+pub(crate) type Parsed<T> = Result<T, Bad>;
+
+/// An IP address without a prefix length.
+pub(crate) fn ip(text: &str) -> Parsed<IpAddr> {
+    text.parse().map_err(|_| {
+        let bad = Bad::new(format!("`{text}` is not an IP address"));
+        match text.parse::<IpNet>() {
+            Ok(net) => bad.hint(format!("leave the prefix length out: `{}`", net.addr())),
+            Err(_) => bad,
+        }
+    })
+}
+
+/// An address with its prefix length; host bits are the point of it.
+pub(crate) fn address(text: &str) -> Parsed<IpNet> {
+    text.parse().map_err(|_| {
+        let bad = Bad::new(format!("`{text}` is not an address with a prefix length"));
+        match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => bad.hint(format!("give the prefix length too, such as `{text}/24`")),
+            Ok(IpAddr::V6(_)) => bad.hint(format!("give the prefix length too, such as `{text}/64`")),
+            Err(_) => bad.hint("such as `10.1.0.1/24` or `2001:db8::1/64`"),
+        }
+    })
+}
+
+/// A prefix: no bit is set beyond its length.
+pub(crate) fn prefix(text: &str) -> Parsed<IpNet> {
+    let Ok(net) = text.parse::<IpNet>() else {
+        let bad = Bad::new(format!("`{text}` is not a prefix"));
+        return Err(match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => bad.hint(format!("for this one host write `{text}/32`")),
+            Ok(IpAddr::V6(_)) => bad.hint(format!("for this one host write `{text}/128`")),
+            Err(_) => bad.hint("such as `10.0.0.0/8` or `2001:db8::/32`"),
+        });
+    };
+    if net.addr() != net.network() {
+        let length = net.prefix_len();
+        return Err(Bad {
+            code: codes::HOST_BITS,
+            message: format!("`{text}` has bits set beyond its length of {length}"),
+            hint: Some(format!("the prefix is `{}`", net.trunc())),
+        });
+    }
+    Ok(net)
+}
+
+/// A MAC address of one station.
+pub(crate) fn mac(text: &str) -> Parsed<MacAddress> {
+    let mac: MacAddress = text
+        .parse()
+        .map_err(|error| Bad::new(format!("`{text}` is not a MAC address")).hint(format!("{error}")))?;
+    let kind = match mac {
+        MacAddress([0, 0, 0, 0, 0, 0]) => "the zero address",
+        mac if mac.is_group() => "a group address",
+        _ => return Ok(mac),
+    };
+    Err(Bad {
+        code: codes::BAD_MAC,
+        message: format!("`{text}` is {kind}, not the address of one station"),
+        hint: Some(
+            "the first byte of a station's address is even; `02:…` is locally administered".to_owned(),
+        ),
+    })
+}
+
+/// The name of a network device: at most 15 bytes, no `/`, no white space (`dev_valid_name` of Linux).
+pub(crate) fn device(text: &str) -> Parsed<()> {
+    if text.starts_with("pci:") || text.starts_with("env:") {
+        return Err(Bad::new(format!("`{text}` is not the name of a network device"))
+            .hint("only network devices are supported, by their names, such as `eth1`"));
+    }
+    let valid = (1..=15).contains(&text.len())
+        && text != "."
+        && text != ".."
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    if valid {
+        return Ok(());
+    }
+    Err(Bad::new(format!("`{text}` is not the name of a network device"))
+        .hint("at most 15 characters, without spaces, `/` or `:`, such as `eth1`"))
+}
+
+/// A name of a port, VRF, bridge, tunnel, cross-connect, service or chain.
+pub(crate) fn name(text: &str) -> Parsed<()> {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if (1..=63).contains(&text.len()) && text.bytes().all(letters) {
+        return Ok(());
+    }
+    let bad = Bad { code: codes::BAD_NAME, message: format!("`{text}` cannot be a name"), hint: None };
+    Err(if text.contains('.') {
+        bad.hint("a dot separates a port from its VLAN: write `[port.<name>.vlan.<id>]` for a VLAN of a port")
+    } else {
+        bad.hint("1 to 63 letters, digits, `-` and `_`")
+    })
+}
+
+/// The candidate nearest to `word`, if it is near enough to be what was meant.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer texts are no typos; bounding them bounds the time too.
+    if word.len() > 64 {
+        return None;
+    }
+    let length = word.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|&(distance, candidate)| distance <= limit && distance < candidate.chars().count().max(1))
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance in which swapping two neighbouring characters counts as one edit.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, cb) in b.iter().enumerate() {
+            let get = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let mut best =
+                (get(&above, j) + usize::from(ca != cb)).min(get(&above, j + 1) + 1).min(get(&row, j) + 1);
+            if i > 0 && j > 0 && a.get(i - 1) == Some(cb) && b.get(j - 1) == Some(ca) {
+                best = best.min(get(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_with_host_bits_is_refused_with_the_corrected_one() {
+        let bad = prefix("10.1.2.3/16").unwrap_err();
+        assert_eq!(bad.code, codes::HOST_BITS);
+        assert_eq!(bad.hint.as_deref(), Some("the prefix is `10.1.0.0/16`"));
+        assert!(prefix("2001:db8::/32").is_ok());
+        assert!(prefix("0.0.0.0/0").is_ok());
+    }
+
+    #[test]
+    fn group_and_zero_addresses_are_no_station() {
+        assert_eq!(mac("01:00:5e:00:00:01").unwrap_err().code, codes::BAD_MAC);
+        assert_eq!(mac("ff:ff:ff:ff:ff:ff").unwrap_err().code, codes::BAD_MAC);
+        assert_eq!(mac("00:00:00:00:00:00").unwrap_err().code, codes::BAD_MAC);
+        assert_eq!(mac("02:00:00:00:00:01").unwrap(), MacAddress([2, 0, 0, 0, 0, 1]));
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_far_one_is_not() {
+        assert_eq!(nearest("uplnik", ["uplink", "pods"]), Some("uplink"));
+        assert_eq!(nearest("mtuu", ["mac", "mtu"]), Some("mtu"));
+        assert_eq!(nearest("zebra", ["mac", "mtu"]), None);
+        assert_eq!(nearest("x", ["a", "b"]), None, "one letter is like any other");
+    }
+
+    #[test]
+    fn device_names_follow_linux() {
+        assert!(device("eth1").is_ok());
+        assert!(device("eth1.100").is_ok());
+        assert!(device("a-device-name-16").is_err());
+        assert!(device("a/b").is_err());
+        assert!(device("pci:0000:3b:02.1").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! What only reads: each handler asks the engine on a thread that may block, and wraps the answer in an object.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::DEFAULT_LIMIT;
+use super::error::ApiError;
+use crate::daemon::{ConfigView, Conservation, Health, Manager, blocking, judge};
+use crate::engine::Engine;
+
+/// Asks the engine, away from the reactor.
+async fn ask<T: Send + 'static>(
+    manager: &Arc<Manager>,
+    question: impl FnOnce(&dyn Engine) -> T + Send + 'static,
+) -> T {
+    let engine = manager.engine.clone();
+    blocking(move || question(engine.as_ref())).await
+}
+
+/// Wraps a list: `{"<name>": […]}`, so that more can be said beside it later.
+async fn list<T: Serialize + Send + 'static>(
+    manager: Arc<Manager>,
+    name: &'static str,
+    question: impl FnOnce(&dyn Engine) -> Vec<T> + Send + 'static,
+) -> Json<BTreeMap<&'static str, Vec<T>>> {
+    Json(BTreeMap::from([(name, ask(&manager, question).await)]))
+}
+
+macro_rules! lists {
+    ($($name:ident $text:literal)*) => { $(
+        pub(crate) async fn $name(State(manager): State<Arc<Manager>>) -> Json<impl Serialize> {
+            list(manager, $text, |engine| engine.$name()).await
+        }
+    )* };
+}
+
+lists! {
+    ports "ports"
+    workers "workers"
+    routes "routes"
+    neighbours "neighbours"
+    tunnels "tunnels"
+    macs "macs"
+    pipeline "pipeline"
+    tables "tables"
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limit {
+    limit: Option<usize>,
+}
+
+fn limit(query: Result<Query<Limit>, QueryRejection>) -> Result<usize, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::new(400, "bad_query", error.body_text()))?;
+    Ok(query.limit.unwrap_or(DEFAULT_LIMIT))
+}
+
+pub(crate) async fn flows(
+    State(manager): State<Arc<Manager>>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = limit(query)?;
+    let flows = ask(&manager, move |engine| engine.flows(limit)).await;
+    Ok(Json(json!({ "limit": limit, "flows": flows })))
+}
+
+pub(crate) async fn sessions(
+    State(manager): State<Arc<Manager>>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = limit(query)?;
+    let sessions = ask(&manager, move |engine| engine.sessions(limit)).await;
+    Ok(Json(json!({ "limit": limit, "sessions": sessions })))
+}
+
+pub(crate) async fn counters(State(manager): State<Arc<Manager>>) -> Json<Value> {
+    let counters = ask(&manager, |engine| engine.counters()).await;
+    Json(json!({ "counters": counters, "conservation": Conservation::of(&counters) }))
+}
+
+pub(crate) async fn config(State(manager): State<Arc<Manager>>) -> Json<ConfigView> {
+    Json(blocking(move || manager.show()).await)
+}
+
+pub(crate) async fn health(State(manager): State<Arc<Manager>>) -> Json<Health> {
+    Json(
+        blocking(move || {
+            let stuck = manager.pulse.lock().unwrap_or_else(PoisonError::into_inner).stuck();
+            let engine = &manager.engine;
+            judge(engine.generation(), manager.is_stopping(), &engine.ports(), &stuck)
+        })
+        .await,
+    )
+}
+
+pub(crate) async fn version(State(manager): State<Arc<Manager>>) -> Json<Value> {
+    let generation = ask(&manager, |engine| engine.generation()).await;
+    Json(json!({
+        "name": "weir",
+        "version": env!("CARGO_PKG_VERSION"),
+        "api": "v1",
+        "generation": generation,
+        "pid": std::process::id(),
+    }))
+}

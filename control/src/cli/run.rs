@@ -1,0 +1,114 @@
+//! `weir run`: the daemon in the foreground.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Output, REFUSED, SocketArgument, USAGE};
+use crate::configuration::Source;
+use crate::daemon::{self, Options};
+use crate::dataplane;
+
+const EXAMPLES: &str = "Signals:
+  SIGHUP           read the configuration again; if anything is wrong with it, nothing changes
+  SIGTERM, SIGINT  drain, detach, remove the socket, exit
+
+Without --config, a plain router is read from the environment:
+  INTERFACES  comma-separated devices
+  ROUTES      comma-separated: PREFIX NEXTHOP | PREFIX IFNAME | PREFIX dev IFNAME |
+              PREFIX NEXTHOP IFNAME | PREFIX blackhole
+
+Examples:
+  weir run --config /etc/weir/weir.toml
+  weir run --config weir.toml --socket /tmp/weir.sock --log debug
+  INTERFACES=eth0,eth1 ROUTES='10.0.0.0/24 172.16.0.1,10.1.0.0/16 eth1' weir run";
+
+/// Threads for what may block: the engine, files.
+const BLOCKING_THREADS: usize = 16;
+/// How long such a thread may take to end at exit.
+const SHUTDOWN_TIME: Duration = Duration::from_millis(200);
+
+/// Run the appliance in the foreground
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Run {
+    /// The configuration (TOML); without it, INTERFACES and ROUTES of the environment
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    socket: SocketArgument,
+    /// What to log to stderr: error, warn, info, debug, trace, or directives such as info,weir_control::netlink=debug
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Output {
+        let variable = |name| std::env::var(name).ok().filter(|text: &String| !text.trim().is_empty());
+        let source = match source(self.config, variable("INTERFACES"), variable("ROUTES")) {
+            Ok(source) => source,
+            Err(message) => return Output::failed(USAGE, format!("weir: {message}")),
+        };
+        if let Err(error) = daemon::start_logging(&self.log) {
+            return Output::failed(USAGE, format!("weir: {error}"));
+        }
+        match run(source, self.socket.socket) {
+            Ok(()) => Output::default(),
+            // What is wrong with a configuration is in the log, line by line.
+            Err(message) => Output::failed(REFUSED, format!("weir: {message}")),
+        }
+    }
+}
+
+fn source(
+    config: Option<PathBuf>,
+    interfaces: Option<String>,
+    routes: Option<String>,
+) -> Result<Source, &'static str> {
+    match (config, interfaces) {
+        (Some(path), _) => Ok(Source::File(path)),
+        (None, Some(interfaces)) => {
+            Ok(Source::Environment { interfaces, routes: routes.unwrap_or_default() })
+        }
+        (None, None) if routes.is_some() => {
+            Err("ROUTES is set, but INTERFACES is not: name the devices to route between")
+        }
+        (None, None) => {
+            Err("nothing to run: give --config FILE, or set INTERFACES (and ROUTES) in the environment")
+        }
+    }
+}
+
+fn run(source: Source, socket: PathBuf) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("weir-blocking")
+        .build()
+        .map_err(|error| format!("the control thread's runtime: {error}"))?;
+    let result = runtime.block_on(async {
+        let signals = daemon::signals().map_err(|error| format!("signals: {error}"))?;
+        let engine = dataplane::start();
+        daemon::run(Options { source, socket, engine }, signals).await.map_err(|error| error.to_string())
+    });
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_preferred_to_the_environment_and_one_of_them_is_needed() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(source(Some("a".into()), text("eth0"), None), Ok(Source::File("a".into())));
+        assert_eq!(
+            source(None, text("eth0"), text("::/0 eth0")),
+            Ok(Source::Environment { interfaces: "eth0".into(), routes: "::/0 eth0".into() })
+        );
+        assert!(source(None, None, text("::/0 eth0")).unwrap_err().contains("INTERFACES is not"));
+        assert!(source(None, None, None).unwrap_err().contains("nothing to run"));
+    }
+}

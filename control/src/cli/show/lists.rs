@@ -1,0 +1,204 @@
+//! The lists of `weir show`, as tables.
+
+use serde_json::Value;
+
+use crate::cli::table::Align::{Left, Right};
+use crate::cli::table::{Table, cell, items};
+
+pub(super) fn ports(answer: &Value) -> String {
+    let ports = &answer["ports"];
+    let mut text = Table::of(
+        ports,
+        &[
+            ("PORT", Left, "name"),
+            ("DEVICE", Left, "device"),
+            ("MODE", Left, "mode"),
+            ("STATE", Left, "state"),
+            ("DRIVER", Left, "driver"),
+            ("XDP", Left, "xdp"),
+            ("IFINDEX", Right, "ifindex"),
+            ("MAC", Left, "mac"),
+            ("MTU", Right, "mtu"),
+            ("NUMA", Right, "numa"),
+            ("REBINDS", Right, "rebinds"),
+        ],
+    )
+    .render("no ports");
+    let refused: String = items(ports)
+        .iter()
+        .flat_map(|port| {
+            items(&port["refused"]).iter().map(|why| format!("{}: {}\n", cell(&port["name"]), cell(why)))
+        })
+        .collect();
+    if !refused.is_empty() {
+        text += &format!("\nNot obtained:\n{refused}");
+    }
+    let queues = queues(ports);
+    if !queues.is_empty() {
+        text += &format!("\n{}", queues.render(""));
+    }
+    text
+}
+
+fn queues(ports: &Value) -> Table {
+    const COLUMNS: [(&str, &str); 9] = [
+        ("QUEUE", "queue"),
+        ("WORKER", "worker"),
+        ("RX-FRAMES", "rx_frames"),
+        ("RX-BYTES", "rx_bytes"),
+        ("TX-FRAMES", "tx_frames"),
+        ("TX-BYTES", "tx_bytes"),
+        ("MISSED", "rx_missed"),
+        ("INVALID", "invalid"),
+        ("COPIES", "copies"),
+    ];
+    let mut columns = vec![("PORT", Left)];
+    columns.extend(COLUMNS.iter().map(|(title, _)| (*title, Right)));
+    let mut table = Table::new(&columns);
+    for port in items(ports) {
+        for queue in items(&port["queues"]) {
+            let numbers = COLUMNS.iter().map(|(_, key)| cell(&queue[*key]));
+            table.row(std::iter::once(cell(&port["name"])).chain(numbers));
+        }
+    }
+    table
+}
+
+pub(super) fn workers(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        ("WORKER", Right),
+        ("CORE", Right),
+        ("GENERATION", Right),
+        ("LOOPS", Right),
+        ("SLEEPS", Right),
+        ("FLOWS", Right),
+        ("CAPACITY", Right),
+        ("HELD", Right),
+        ("RECEIVED", Right),
+        ("TRANSMITTED", Right),
+        ("DROPPED", Right),
+    ]);
+    for worker in items(&answer["workers"]) {
+        let counters = &worker["counters"];
+        let dropped: u64 = counters["dropped"]
+            .as_object()
+            .map_or(0, |reasons| reasons.values().filter_map(Value::as_u64).sum());
+        let own = ["worker", "core", "generation", "loops", "sleeps", "flows", "flow_capacity", "held"];
+        let mut cells: Vec<String> = own.iter().map(|key| cell(&worker[*key])).collect();
+        cells.extend([cell(&counters["received"]), cell(&counters["transmitted"]), dropped.to_string()]);
+        table.row(cells);
+    }
+    table.render("no workers")
+}
+
+pub(super) fn routes(answer: &Value) -> String {
+    let columns =
+        [("VRF", Left, "vrf"), ("PREFIX", Left, "prefix"), ("ORIGIN", Left, "origin"), ("VIA", Left, "via")];
+    Table::of(&answer["routes"], &columns).render("no routes")
+}
+
+pub(super) fn neighbours(answer: &Value) -> String {
+    let columns = [
+        ("INTERFACE", Left, "interface"),
+        ("ADDRESS", Left, "ip"),
+        ("MAC", Left, "mac"),
+        ("STATE", Left, "state"),
+        ("AGE/S", Right, "age"),
+    ];
+    Table::of(&answer["neighbours"], &columns).render("no neighbours")
+}
+
+pub(super) fn tunnels(answer: &Value) -> String {
+    let columns = [
+        ("TUNNEL", Left, "name"),
+        ("LOCAL", Left, "local"),
+        ("REMOTE", Left, "remote"),
+        ("VNI", Right, "vni"),
+        ("UDP-PORT", Right, "udp_port"),
+        ("DOMAIN", Left, "domain"),
+        ("MTU", Right, "mtu"),
+        ("LEARNED-MTU", Right, "learned_mtu"),
+        ("UNDERLAY", Left, "underlay"),
+    ];
+    Table::of(&answer["tunnels"], &columns).render("no tunnels")
+}
+
+pub(super) fn bridge(answer: &Value) -> String {
+    let columns = [
+        ("BRIDGE", Left, "bridge"),
+        ("MAC", Left, "mac"),
+        ("INTERFACE", Left, "interface"),
+        ("REMOTE", Left, "remote"),
+        ("AGE/S", Right, "age"),
+    ];
+    Table::of(&answer["macs"], &columns).render("no bridge entries")
+}
+
+pub(super) fn flows(answer: &Value, limit: usize) -> String {
+    let columns = [
+        ("WORKER", Right, "worker"),
+        ("INTERFACE", Left, "interface"),
+        ("PACKETS", Right, "packets"),
+        ("BYTES", Right, "bytes"),
+        ("IDLE/S", Right, "idle"),
+        ("KEY", Left, "key"),
+        ("PROGRAM", Left, "program"),
+    ];
+    let text = Table::of(&answer["flows"], &columns).render("no flows");
+    text + &truncation(&answer["flows"], limit)
+}
+
+pub(super) fn sessions(answer: &Value, limit: usize) -> String {
+    let columns = [
+        ("DOMAIN", Left, "domain"),
+        ("PROTOCOL", Left, "protocol"),
+        ("SOURCE", Left, "source"),
+        ("DESTINATION", Left, "destination"),
+        ("STATE", Left, "state"),
+        ("CHAIN", Left, "chain"),
+        ("EXPIRES/S", Right, "expires"),
+    ];
+    let text = Table::of(&answer["sessions"], &columns).render("no sessions");
+    text + &truncation(&answer["sessions"], limit)
+}
+
+/// Says that there may be more than what is shown.
+fn truncation(list: &Value, limit: usize) -> String {
+    if items(list).len() >= limit && limit > 0 {
+        format!("only the first {limit} are shown; --limit gives more\n")
+    } else {
+        String::new()
+    }
+}
+
+pub(super) fn pipeline(answer: &Value) -> String {
+    let scopes = items(&answer["pipeline"]);
+    if scopes.is_empty() {
+        return "no scopes\n".to_owned();
+    }
+    let mut text = String::new();
+    for scope in scopes {
+        text += &format!(
+            "{} ({})\n  flow key: {}\n",
+            cell(&scope["interface"]),
+            cell(&scope["domain"]),
+            cell(&scope["key"])
+        );
+        for why in items(&scope["why"]) {
+            text += &format!("    {}\n", cell(why));
+        }
+    }
+    text
+}
+
+pub(super) fn memory(answer: &Value) -> String {
+    let mut table = Table::new(&[("TABLE", Left), ("USED", Right), ("LIMIT", Right), ("USE", Right)]);
+    for entry in items(&answer["tables"]) {
+        let share = match (entry["used"].as_u64(), entry["limit"].as_u64()) {
+            (Some(used), Some(limit)) if limit > 0 => format!("{} %", used.saturating_mul(100) / limit),
+            _ => "-".to_owned(),
+        };
+        table.row([cell(&entry["table"]), cell(&entry["used"]), cell(&entry["limit"]), share]);
+    }
+    table.render("no tables")
+}

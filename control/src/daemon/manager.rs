@@ -1,0 +1,307 @@
+//! The running configuration: every change goes through here, one after the other.
+//!
+//! A change is loaded and validated by [`crate::configuration`], completed with what the kernel knows, compared with
+//! the running one, and given to the data plane. Whatever fails on the way leaves the running generation untouched.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::Value;
+use tracing::{debug, info, warn};
+use weir_config::{Change, Config, Diagnostic};
+
+use crate::configuration::{self, Loaded, Refusal, Source};
+use crate::daemon::health::Pulse;
+use crate::engine::Engine;
+use crate::netlink::{self, Kernel, KernelEvent};
+
+/// The engine, the kernel and the running configuration.
+pub struct Manager {
+    /// The data plane.
+    pub engine: Arc<dyn Engine>,
+    kernel: Option<Kernel>,
+    source: Source,
+    running: Mutex<Running>,
+    /// Held while a configuration is put in force, so that changes do not overtake each other.
+    changing: tokio::sync::Mutex<()>,
+    /// Which workers' loops advance.
+    pub(crate) pulse: Mutex<Pulse>,
+    applied: AtomicU64,
+    refused: AtomicU64,
+    stopping: AtomicBool,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, Default)]
+struct Running {
+    /// As the operator wrote it.
+    written: Config,
+    /// As the data plane has it: with the kernel's addresses.
+    complete: Config,
+    document: Value,
+    origin: String,
+    applied_at: u64,
+}
+
+/// What a change did, or would do.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The generation in force after it.
+    pub generation: u64,
+    /// Whether nothing was put in force.
+    pub dry_run: bool,
+    /// The differences to what was in force.
+    pub changes: Vec<Told<Change>>,
+    /// Warnings of the validation.
+    pub warnings: Vec<Told<Diagnostic>>,
+}
+
+/// A value together with its form for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told<T> {
+    /// The value.
+    #[serde(flatten)]
+    pub value: T,
+    /// Its form for people; may have several lines.
+    pub text: String,
+}
+
+impl<T: fmt::Display> From<T> for Told<T> {
+    fn from(value: T) -> Self {
+        Self { text: value.to_string(), value }
+    }
+}
+
+/// The running configuration, as `GET /v1/config` gives it.
+#[derive(Debug, Serialize)]
+pub struct ConfigView {
+    /// The generation in force.
+    pub generation: u64,
+    /// Where it came from.
+    pub origin: String,
+    /// When it was put in force: seconds since 1970-01-01 UTC.
+    pub applied_at: u64,
+    /// The configuration in the shape of the file, as it was written.
+    pub document: Value,
+    /// The same with all defaults and with what the kernel gave, in the shape of the file too.
+    pub effective: Value,
+}
+
+impl Manager {
+    /// A manager of an engine that runs nothing yet. Without `kernel`, shared ports get nothing from the kernel.
+    pub fn new(engine: Arc<dyn Engine>, kernel: Option<Kernel>, source: Source) -> Self {
+        Self {
+            engine,
+            kernel,
+            source,
+            running: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            pulse: Mutex::default(),
+            applied: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Where reloads read from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// How many configurations were put in force, and how many were refused.
+    pub fn tally(&self) -> (u64, u64) {
+        (self.applied.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    }
+
+    /// Whether the daemon is on its way out.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Marks the daemon as on its way out: no change is taken any more.
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The running configuration.
+    pub fn show(&self) -> ConfigView {
+        let running = self.running();
+        ConfigView {
+            generation: self.engine.generation(),
+            origin: running.origin,
+            applied_at: running.applied_at,
+            document: running.document,
+            effective: weir_config::to_json(&running.complete),
+        }
+    }
+
+    /// Loads the source again and puts it in force.
+    ///
+    /// # Errors
+    /// It could not be loaded, or the data plane refused it; nothing changed.
+    pub async fn reload(self: &Arc<Self>) -> Result<Outcome, Refusal> {
+        let source = self.source.clone();
+        self.change(false, move || configuration::load(&source)).await
+    }
+
+    /// Loads a configuration with `load` and puts it in force, or only says what that would change.
+    ///
+    /// # Errors
+    /// It could not be loaded, or the data plane refused it; nothing changed.
+    pub async fn change(
+        self: &Arc<Self>,
+        dry_run: bool,
+        load: impl FnOnce() -> Result<Loaded, Refusal> + Send + 'static,
+    ) -> Result<Outcome, Refusal> {
+        let _turn = self.changing.lock().await;
+        let this = self.clone();
+        let result = blocking(move || this.change_now(dry_run, load)).await;
+        if result.is_err() && !dry_run {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn change_now(
+        &self,
+        dry_run: bool,
+        load: impl FnOnce() -> Result<Loaded, Refusal>,
+    ) -> Result<Outcome, Refusal> {
+        let loaded = load()?;
+        let before = self.running();
+        let changes =
+            weir_config::diff(&before.written, &loaded.config).into_iter().map(Told::from).collect();
+        if !dry_run {
+            if self.is_stopping() {
+                let message = "weir is stopping".to_owned();
+                return Err(Refusal { code: "stopping", message, diagnostics: Vec::new() });
+            }
+            let complete = self.complete(&loaded.config);
+            self.engine.apply(&complete).map_err(Refusal::by_the_engine)?;
+            let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+            self.set_running(Running {
+                written: loaded.config,
+                complete,
+                document: loaded.document,
+                origin: loaded.origin,
+                applied_at,
+            });
+            self.applied.fetch_add(1, Ordering::Relaxed);
+            self.feed_neighbours();
+        }
+        let warnings = loaded.warnings.into_iter().map(Told::from).collect();
+        Ok(Outcome { generation: self.engine.generation(), dry_run, changes, warnings })
+    }
+
+    /// Applies the running configuration again if the kernel's addresses of its ports changed.
+    pub(crate) async fn refresh_addresses(self: &Arc<Self>) {
+        let _turn = self.changing.lock().await;
+        let this = self.clone();
+        blocking(move || {
+            let mut running = this.running();
+            let complete = this.complete(&running.written);
+            if complete == running.complete || this.is_stopping() {
+                return;
+            }
+            match this.engine.apply(&complete) {
+                Ok(generation) => {
+                    info!(generation, "the kernel's addresses of shared ports changed: applied");
+                    running.complete = complete;
+                    this.set_running(running);
+                    this.feed_neighbours();
+                }
+                Err(error) => {
+                    warn!(
+                        "the kernel's addresses of shared ports changed, but could not be applied: {error}"
+                    );
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Hands a change in the kernel on. True if addresses changed, so that [`Self::refresh_addresses`] is due.
+    pub(crate) fn hand_on(&self, event: &KernelEvent) -> bool {
+        match event {
+            KernelEvent::Device { device, event } => {
+                let ours = self.running().complete.ports.values().any(|p| p.device.as_ref() == Some(device));
+                if ours {
+                    info!("device {device}: {event:?}");
+                }
+                self.engine.device_changed(device, *event);
+                false
+            }
+            KernelEvent::Neighbour { device, ip, mac } => {
+                if let Some(kernel) = &self.kernel {
+                    let interfaces = netlink::interfaces_of(&self.running().complete, &kernel.view(), device);
+                    for interface in interfaces {
+                        debug!("kernel neighbour {ip} on {interface}: {mac:?}");
+                        self.engine.kernel_neighbour(&interface, *ip, *mac);
+                    }
+                }
+                false
+            }
+            KernelEvent::Addresses { .. } => true,
+        }
+    }
+
+    /// Housekeeping: the engine's own, and neighbours that the kernel should resolve.
+    pub(crate) fn service(&self) {
+        self.engine.service();
+        let requests = self.engine.take_kernel_requests();
+        if let Some(kernel) = &self.kernel {
+            for (device, ip) in requests {
+                kernel.resolve(&device, ip);
+            }
+        }
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
+    }
+
+    fn complete(&self, written: &Config) -> Config {
+        let mut complete = written.clone();
+        if let Some(kernel) = &self.kernel {
+            netlink::complete(&mut complete, &kernel.view());
+        }
+        complete
+    }
+
+    /// Tells the engine every neighbour that the kernel knows on shared ports: new ports start with them.
+    fn feed_neighbours(&self) {
+        let Some(kernel) = &self.kernel else { return };
+        let known: Vec<_> = {
+            let view = kernel.view();
+            netlink::interface_device(&self.running().complete, &view)
+                .into_iter()
+                .map(|(interface, device)| (interface, view.neighbours(&device)))
+                .collect()
+        };
+        for (interface, neighbours) in known {
+            for (ip, mac) in neighbours {
+                self.engine.kernel_neighbour(&interface, ip, Some(mac));
+            }
+        }
+    }
+
+    fn running(&self) -> Running {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_running(&self, running: Running) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    }
+}
+
+/// Runs what may block away from the control thread's reactor, so that no client waits for another's work.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Blocking tasks are never cancelled once they run; before, only when the runtime is gone.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,0 +1,211 @@
+//! The daemon: starts the data plane, serves the socket, follows the kernel, reloads and stops on signals.
+//!
+//! The control thread is the main thread with a current-thread runtime. It only waits; whatever may block (the engine,
+//! reading files) runs on the runtime's blocking threads.
+
+mod announce;
+mod conservation;
+mod health;
+mod log;
+mod manager;
+mod signals;
+mod socket;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tracing::{debug, error, info, warn};
+
+use crate::api;
+use crate::configuration::{Refusal, Source};
+use crate::engine::Engine;
+use crate::netlink::{Kernel, KernelEvent};
+
+pub use conservation::Conservation;
+pub use health::Health;
+pub(crate) use health::judge;
+pub use log::start as start_logging;
+pub(crate) use manager::blocking;
+pub use manager::{ConfigView, Manager, Outcome, Told};
+pub use signals::{Signal, signals};
+pub use socket::{BoundSocket, SocketError, bind};
+
+/// How often the engine's housekeeping runs.
+const SERVICE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long the data plane may take to drain and detach.
+const STOP_TIME: Duration = Duration::from_secs(4);
+/// How long after a change of addresses they are applied: an interface gets several in a row.
+const ADDRESS_SETTLING: Duration = Duration::from_millis(200);
+/// Kernel events handed on at a time.
+const EVENT_BATCH: usize = 256;
+
+/// What the daemon is started with.
+pub struct Options {
+    /// Where the configuration comes from.
+    pub source: Source,
+    /// Path of the socket.
+    pub socket: PathBuf,
+    /// The data plane.
+    pub engine: Arc<dyn Engine>,
+}
+
+/// Why the daemon did not start, or did not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration was refused, by the loader or by the data plane.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The socket could not be had.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The kernel's netlink socket.
+    #[error("netlink: {0}")]
+    Netlink(io::Error),
+    /// Draining took too long.
+    #[error("the data plane did not stop within {} s; the kernel takes the interfaces back", STOP_TIME.as_secs())]
+    StopTimedOut,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// It could not start, or not stop in time. After an error nothing is attached any more.
+pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), Failure> {
+    let mut socket = bind(&options.socket)?;
+    let (kernel, events) = Kernel::connect().await.map_err(Failure::Netlink)?;
+    let manager = Arc::new(Manager::new(options.engine, Some(kernel), options.source));
+    let started = tokio::select! {
+        started = manager.reload() => started.map(Some),
+        () = stop_signal(&mut signals) => Ok(None),
+    };
+    let outcome = match started {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => return stop(&manager).await,
+        Err(refusal) => {
+            log_refusal("start", &refusal);
+            stop(&manager).await?;
+            return Err(Failure::Refused(refusal));
+        }
+    };
+    for warning in &outcome.warnings {
+        warn!("{}", warning.text);
+    }
+    let told = manager.clone();
+    blocking(move || announce::announce(told.engine.as_ref())).await;
+    info!(
+        "weir {} runs generation {} of {}; socket {}",
+        env!("CARGO_PKG_VERSION"),
+        outcome.generation,
+        manager.source(),
+        options.socket.display()
+    );
+    if let Some(listener) = socket.listener.take() {
+        tokio::spawn(api::server::serve(listener, api::router(manager.clone())));
+    }
+    tokio::spawn(service(manager.clone()));
+    tokio::spawn(follow_kernel(manager.clone(), events));
+    notify(&[NotifyState::Ready]);
+    while let Some(signal) = signals.recv().await {
+        match signal {
+            Signal::Reload => {
+                tokio::spawn(reload(manager.clone()));
+            }
+            Signal::Stop => break,
+        }
+    }
+    stop(&manager).await
+    // The socket's file goes with `socket`, after the interfaces are the kernel's again.
+}
+
+/// Waits for a request to stop; one to reload what is just being loaded means nothing.
+async fn stop_signal(signals: &mut Receiver<Signal>) {
+    while signals.recv().await == Some(Signal::Reload) {}
+}
+
+async fn stop(manager: &Arc<Manager>) -> Result<(), Failure> {
+    info!("stopping: draining and detaching");
+    notify(&[NotifyState::Stopping]);
+    manager.set_stopping();
+    let engine = manager.engine.clone();
+    timeout(STOP_TIME, blocking(move || engine.stop())).await.map_err(|_| Failure::StopTimedOut)?;
+    info!("stopped");
+    Ok(())
+}
+
+async fn reload(manager: Arc<Manager>) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
+    }
+    match manager.reload().await {
+        Ok(outcome) => {
+            for warning in &outcome.warnings {
+                warn!("{}", warning.text);
+            }
+            for change in &outcome.changes {
+                info!("reload: {}", change.text);
+            }
+            let changes = outcome.changes.len();
+            info!(generation = outcome.generation, "reload of {}: {changes} changes", manager.source());
+        }
+        Err(refusal) => log_refusal("reload", &refusal),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+/// Every error with its place.
+fn log_refusal(what: &str, refusal: &Refusal) {
+    for diagnostic in &refusal.diagnostics {
+        error!("{diagnostic}");
+    }
+    error!("{what} refused: {refusal}");
+}
+
+/// Housekeeping, until the daemon goes. Tells systemd's watchdog that it came back.
+async fn service(manager: Arc<Manager>) {
+    let mut tick = interval(SERVICE_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watched = std::env::var_os("WATCHDOG_USEC").is_some();
+    while !manager.is_stopping() {
+        tick.tick().await;
+        let manager = manager.clone();
+        blocking(move || manager.service()).await;
+        if watched {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// Hands on what the kernel tells, in order.
+async fn follow_kernel(manager: Arc<Manager>, mut events: Receiver<KernelEvent>) {
+    let mut due: Option<Instant> = None;
+    loop {
+        let mut batch = Vec::new();
+        tokio::select! {
+            count = events.recv_many(&mut batch, EVENT_BATCH) => if count == 0 { return },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                due = None;
+                manager.refresh_addresses().await;
+                continue;
+            }
+        }
+        let manager = manager.clone();
+        let addresses_changed =
+            blocking(move || batch.iter().fold(false, |changed, event| changed | manager.hand_on(event)));
+        if addresses_changed.await && due.is_none() {
+            due = Some(Instant::now() + ADDRESS_SETTLING);
+        }
+    }
+}
+
+/// Tells systemd, if it listens.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!("systemd was not told: {error}");
+    }
+}

@@ -1,0 +1,73 @@
+//! The real data plane behind [`Engine`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weir_config::{Config, MacAddress};
+use weir_dataplane::worker::Dataplane;
+use weir_dataplane::worker::status::{
+    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, SessionStatus,
+    TableStatus, TunnelStatus, WorkerStatus,
+};
+
+use crate::engine::{ApplyError, DeviceEvent, Engine};
+
+/// A data plane that has no configuration yet and touches nothing.
+pub fn start() -> Arc<dyn Engine> {
+    Arc::new(Dataplane::default())
+}
+
+macro_rules! pass_on {
+    ($($name:ident($($argument:ident: $kind:ty)?) -> $result:ty;)*) => { $(
+        fn $name(&self $(, $argument: $kind)?) -> $result {
+            Dataplane::$name(self $(, $argument)?)
+        }
+    )* };
+}
+
+impl Engine for Dataplane {
+    pass_on! {
+        generation() -> u64;
+        config() -> Arc<Config>;
+        huge_pages() -> bool;
+        ports() -> Vec<PortStatus>;
+        workers() -> Vec<WorkerStatus>;
+        counters() -> Counters;
+        routes() -> Vec<RouteStatus>;
+        neighbours() -> Vec<NeighbourStatus>;
+        tunnels() -> Vec<TunnelStatus>;
+        macs() -> Vec<MacStatus>;
+        flows(limit: usize) -> Vec<FlowStatus>;
+        sessions(limit: usize) -> Vec<SessionStatus>;
+        pipeline() -> Vec<PipelineStatus>;
+        tables() -> Vec<TableStatus>;
+        take_kernel_requests() -> Vec<(String, IpAddr)>;
+        service() -> ();
+        stop() -> ();
+    }
+
+    fn apply(&self, config: &Config) -> Result<u64, ApplyError> {
+        Dataplane::apply(self, config).map_err(|error| ApplyError(error.to_string()))
+    }
+
+    fn kernel_neighbour(&self, interface: &str, ip: IpAddr, mac: Option<MacAddress>) {
+        if let Some(device) = device_of(&Dataplane::config(self), interface) {
+            Dataplane::kernel_neighbour(self, &device, ip, mac);
+        }
+    }
+
+    fn device_changed(&self, device: &str, _event: DeviceEvent) {
+        Dataplane::device_changed(self, device);
+    }
+}
+
+/// The data plane's name for the device behind an interface: `eth1`, or `eth1.100` for a VLAN, whatever the kernel's
+/// VLAN device is called.
+fn device_of(config: &Config, interface: &str) -> Option<String> {
+    if let Some(port) = config.ports.get(interface) {
+        return port.device.clone();
+    }
+    let (port, vid) = interface.rsplit_once('.')?;
+    let device = config.ports.get(port)?.device.as_deref()?;
+    Some(format!("{device}.{vid}"))
+}

@@ -1,0 +1,203 @@
+//! The last step of a walk: where the packet goes.
+
+use std::net::IpAddr;
+
+use weir_config::MacAddress;
+
+use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Nanos, ScopeId, Tuple, VrfId};
+use crate::flow::{Ops, Program, Rewrite};
+use crate::l2::{Forward, Member};
+use crate::l3::Target;
+use crate::packet::{Meta, hash};
+
+use super::pipeline::{Scope, ScopeKind};
+use super::walk::{Walk, Walker, ingress_member};
+
+impl Walker<'_> {
+    /// Decides where a packet goes, by what its scope belongs to. `tuple` is that after all rewrites.
+    pub(super) fn forward(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        destination: MacAddress,
+        tuple: Option<&Tuple>,
+        now: Nanos,
+    ) -> Walk {
+        let result = match scope.domain {
+            Domain::Vrf(vrf) => match tuple {
+                Some(tuple) => {
+                    let hash = hash::flow_hash(packet, meta, self.tables.seed);
+                    self.route(vrf, tuple.destination, hash, now).map(|mut program| {
+                        program.ops |= Ops::DECREMENT_TTL;
+                        program
+                    })
+                }
+                None => Err(DropReason::UnsupportedEtherType),
+            },
+            Domain::Bridge(id) => match self.pipeline.bridge(id) {
+                Some(bridge) => {
+                    match bridge.forward(&self.tables.macs, ingress_member(scope, meta), destination, now) {
+                        Forward::To(member) => self.to_member(scope.vlan != 0, member, now),
+                        Forward::Flood => {
+                            return Walk::Flood(Program::default(), Rewrite::default());
+                        }
+                        Forward::Drop(reason) => Err(reason),
+                    }
+                }
+                None => Err(DropReason::NotConfigured),
+            },
+            Domain::CrossConnect(other) => {
+                let endpoint = self.pipeline.scope(other).and_then(|scope| match &scope.kind {
+                    ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
+                    ScopeKind::Port => None,
+                });
+                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, now)
+            }
+        };
+        let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
+        let program = result.unwrap_or_else(Program::drop);
+        Walk::Program { program, rewrite: Rewrite::default(), cache }
+    }
+
+    /// Whether `ip` is weir's own in `vrf`, or a broadcast address of one of its subnets.
+    pub(super) fn is_local(&self, vrf: VrfId, scope: &Scope, ip: IpAddr) -> bool {
+        if scope.interface.as_ref().is_some_and(|interface| interface.owns(ip)) {
+            return true;
+        }
+        matches!(
+            self.pipeline.vrf(vrf).and_then(|vrf| vrf.fib.lookup(ip)),
+            Some(Target::Local(_) | Target::Broadcast(_))
+        )
+    }
+
+    /// The egress interface and next hop towards `destination`.
+    pub fn next_hop(
+        &self,
+        vrf: VrfId,
+        destination: IpAddr,
+        hash: u64,
+    ) -> Result<(ScopeId, IpAddr), DropReason> {
+        let vrf = self.pipeline.vrf(vrf).ok_or(DropReason::NotConfigured)?;
+        match vrf.fib.lookup(destination) {
+            None => Err(DropReason::NoRoute),
+            Some(Target::Blackhole) => Err(DropReason::Blackhole),
+            Some(Target::Local(_) | Target::Broadcast(_)) => Err(DropReason::LocalUnsupported),
+            Some(target) => match target.select(hash) {
+                Some(hop) => Ok((hop.scope, hop.neighbour(destination))),
+                None => Err(DropReason::NoRoute),
+            },
+        }
+    }
+
+    /// A program that routes to `destination` what weir itself made.
+    pub fn route(
+        &self,
+        vrf: VrfId,
+        destination: IpAddr,
+        hash: u64,
+        now: Nanos,
+    ) -> Result<Program, DropReason> {
+        let (scope, next_hop) = self.next_hop(vrf, destination, hash)?;
+        self.towards(scope, next_hop, now)
+    }
+
+    /// A program that sends to the neighbour `next_hop` on the routed interface `scope`.
+    pub fn towards(&self, scope: ScopeId, next_hop: IpAddr, now: Nanos) -> Result<Program, DropReason> {
+        let egress = self.pipeline.scope(scope).ok_or(DropReason::InterfaceDown)?;
+        let mut program = match &egress.kind {
+            ScopeKind::Port => {
+                let adjacency = self.resolve(scope, next_hop, now)?;
+                Program { egress: scope, adjacency, mtu: egress.mtu, ..Program::default() }
+            }
+            ScopeKind::Tunnel(endpoints) => {
+                let endpoint = endpoints.first().copied().ok_or(DropReason::InternalError)?;
+                let mut program = self.encapsulate(endpoint, now)?;
+                let fixed = egress.interface.as_ref().is_some_and(|i| i.point_to_point_mac.is_some());
+                if !fixed {
+                    program.inner = self.resolve(scope, next_hop, now)?;
+                    program.ops |= Ops::INNER_ADJACENCY;
+                }
+                program
+            }
+        };
+        program.ops |= Ops::ROUTE;
+        Ok(program)
+    }
+
+    /// A program that sends a bridged or cross-connected frame to `member`, its Ethernet header kept. `pop_tag`: its
+    /// outermost VLAN tag is that of the interface it came in by, and goes.
+    pub fn to_member(&self, pop_tag: bool, member: Member, now: Nanos) -> Result<Program, DropReason> {
+        let egress = self.pipeline.scope(member.scope).ok_or(DropReason::InterfaceDown)?;
+        let mut program = match member.endpoint {
+            Some(endpoint) => self.encapsulate(endpoint, now)?,
+            None => Program { ops: Ops::RETAG, egress: egress.id, mtu: egress.mtu, ..Program::default() },
+        };
+        if pop_tag {
+            program.ops |= Ops::POP_TAG;
+        }
+        Ok(program)
+    }
+
+    /// A program that encapsulates towards `endpoint` and sends the outer packet along the underlay's route.
+    fn encapsulate(&self, endpoint: EndpointId, now: Nanos) -> Result<Program, DropReason> {
+        let (Some(remote), Some(outer)) = (
+            self.pipeline.endpoints.get(endpoint.index()),
+            self.pipeline.encapsulations.get(endpoint.index()),
+        ) else {
+            return Err(DropReason::InternalError);
+        };
+        let (scope, next_hop) = self.next_hop(remote.underlay, remote.remote, u64::from(endpoint.0))?;
+        let underlay = self.pipeline.scope(scope).ok_or(DropReason::InterfaceDown)?;
+        if matches!(underlay.kind, ScopeKind::Tunnel(_)) {
+            return Err(DropReason::TunnelLoop);
+        }
+        Ok(Program {
+            ops: Ops::ENCAPSULATE,
+            egress: scope,
+            adjacency: self.resolve(scope, next_hop, now)?,
+            endpoint,
+            mtu: self.tunnel_mtu_of(remote.scope, outer.overhead(), underlay.mtu, endpoint, now),
+            ..Program::default()
+        })
+    }
+
+    /// The largest L3 packet that fits `tunnel` towards `endpoint` when it leaves by `egress`, in bytes.
+    pub fn tunnel_mtu(&self, tunnel: &Scope, endpoint: EndpointId, egress: ScopeId, now: Nanos) -> u16 {
+        let overhead = self.pipeline.encapsulations.get(endpoint.index()).map_or(0, |outer| outer.overhead());
+        let underlay = self.pipeline.scope(egress).map_or(0, |scope| scope.mtu);
+        self.tunnel_mtu_of(tunnel.id, overhead, underlay, endpoint, now)
+    }
+
+    /// The underlay's MTU, lowered by what its ICMP errors taught, less the overhead; the tunnel's own if that is less.
+    fn tunnel_mtu_of(
+        &self,
+        tunnel: ScopeId,
+        overhead: u16,
+        underlay: u16,
+        endpoint: EndpointId,
+        now: Nanos,
+    ) -> u16 {
+        let learned = self.tables.path_mtu.current(endpoint, now).unwrap_or(u16::MAX);
+        let configured = self.pipeline.scope(tunnel).map_or(u16::MAX, |tunnel| tunnel.mtu);
+        underlay.min(learned).saturating_sub(overhead).min(configured)
+    }
+
+    /// The adjacency of a neighbour, made if need be; what has to be sent for it is left in `asks`.
+    fn resolve(&self, scope: ScopeId, ip: IpAddr, now: Nanos) -> Result<AdjacencyId, DropReason> {
+        let interface = self
+            .pipeline
+            .scope(scope)
+            .and_then(|scope| scope.interface.as_ref())
+            .ok_or(DropReason::InternalError)?;
+        let (adjacency, action) = self
+            .tables
+            .neighbours
+            .resolve(interface, ip, now)
+            .map_err(|crate::l3::TableFull| DropReason::NeighbourTableFull)?;
+        if let (Some(action), Ok(mut asks)) = (action, self.asks.try_borrow_mut()) {
+            asks.push(action);
+        }
+        Ok(adjacency)
+    }
+}

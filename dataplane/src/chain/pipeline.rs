@@ -1,0 +1,196 @@
+//! The compiled configuration as the walk sees it, and the tables that outlive it.
+
+use std::net::IpAddr;
+
+use weir_config::MacAddress;
+
+use crate::decision::{
+    AdjacencyTable, BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, MeterTable, PortId,
+    ScopeId, VrfId,
+};
+use crate::flow::{Egress, FlowMask, InnerLink};
+use crate::l2::{Bridge, MacTable};
+use crate::l3::{Fib, Interface, NeighbourTable};
+use crate::overlay::{PathMtuTable, VtepTable};
+use crate::service::ServiceFunction;
+use crate::session::{FragmentTable, SessionTable};
+
+use super::classifier::Classifier;
+
+/// Tables that every generation shares: what was learned, and what is being spent.
+#[derive(Debug)]
+pub struct Tables {
+    /// Connections.
+    pub sessions: SessionTable,
+    /// Ports of fragmented packets.
+    pub fragments: FragmentTable,
+    /// ARP and ND entries, over `adjacencies`.
+    pub neighbours: NeighbourTable,
+    /// Resolved next hops.
+    pub adjacencies: std::sync::Arc<AdjacencyTable>,
+    /// Bridge entries.
+    pub macs: MacTable,
+    /// Token buckets.
+    pub meters: std::sync::Arc<MeterTable>,
+    /// MTUs that the underlay taught.
+    pub path_mtu: PathMtuTable,
+    /// Seed of flow hashes (ECMP, tunnel source ports): equal on all workers.
+    pub seed: u64,
+}
+
+impl Tables {
+    /// Moves whenever a cached forwarding decision may have become wrong.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.macs.epoch().wrapping_add(self.path_mtu.epoch() as u32)
+    }
+}
+
+/// What kind of interface a scope is.
+#[derive(Clone, Debug)]
+pub enum ScopeKind {
+    /// A port, or a VLAN of it.
+    Port,
+    /// A tunnel with these endpoints.
+    Tunnel(Vec<EndpointId>),
+}
+
+/// One scope: an interface that packets come in by and leave by.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Its number.
+    pub id: ScopeId,
+    /// Its name: `uplink`, `uplink.100`, `to-b`.
+    pub name: String,
+    /// What it belongs to.
+    pub domain: Domain,
+    /// Port or tunnel.
+    pub kind: ScopeKind,
+    /// Port; for a tunnel meaningless.
+    pub port: PortId,
+    /// VLAN id, 0: untagged.
+    pub vlan: u16,
+    /// Own MAC address.
+    pub mac: MacAddress,
+    /// Largest L3 packet in bytes; for a tunnel the configured one, else unbounded (the underlay bounds it).
+    pub mtu: u16,
+    /// Addresses and what goes with them, in a VRF.
+    pub interface: Option<Interface>,
+    /// What the flow key keeps.
+    pub fields: FieldSet,
+    /// The same as a mask.
+    pub mask: FlowMask,
+    /// Why each field is kept, for people.
+    pub why: Vec<String>,
+    /// Whether new flows are classified and sessions looked up.
+    pub chained: bool,
+}
+
+/// One remote VTEP of a tunnel.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The tunnel's scope.
+    pub scope: ScopeId,
+    /// Remote VTEP.
+    pub remote: IpAddr,
+    /// VRF in which the outer packet is routed.
+    pub underlay: VrfId,
+}
+
+/// One VRF.
+#[derive(Debug)]
+pub struct Vrf {
+    /// Its name.
+    pub name: String,
+    /// Compiled routes.
+    pub fib: Fib,
+    /// Whether some route has several next hops.
+    pub multipath: bool,
+}
+
+/// One chain.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Indexes into [`Pipeline::services`], forward order.
+    pub hops: Vec<usize>,
+}
+
+/// A compiled configuration. Vectors are indexed by the ids; a number without a thing in this generation is `None`.
+pub struct Pipeline {
+    /// Scopes.
+    pub scopes: Vec<Option<Scope>>,
+    /// Scope of (port, VLAN): by port, then (VLAN, scope) pairs; VLAN 0 is untagged.
+    pub by_port: Vec<Vec<(u16, ScopeId)>>,
+    /// VRFs.
+    pub vrfs: Vec<Option<Vrf>>,
+    /// Bridge domains.
+    pub bridges: Vec<Option<Bridge>>,
+    /// Bridge names.
+    pub bridge_names: Vec<String>,
+    /// Tunnel endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// Outer headers by endpoint.
+    pub encapsulations: Vec<Encapsulation>,
+    /// Inner Ethernet addresses by endpoint.
+    pub inner: Vec<InnerLink>,
+    /// What replay needs of scopes.
+    pub egress: Vec<Egress>,
+    /// Local VTEPs.
+    pub vteps: VtepTable,
+    /// Classifier.
+    pub classifier: Classifier,
+    /// Chains.
+    pub chains: Vec<Option<Chain>>,
+    /// Service functions.
+    pub services: Vec<Box<dyn ServiceFunction>>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("scopes", &self.scopes).finish_non_exhaustive()
+    }
+}
+
+impl Pipeline {
+    /// A scope by number.
+    #[inline]
+    pub fn scope(&self, id: ScopeId) -> Option<&Scope> {
+        self.scopes.get(id.index())?.as_ref()
+    }
+
+    /// A VRF by number.
+    #[inline]
+    pub fn vrf(&self, id: VrfId) -> Option<&Vrf> {
+        self.vrfs.get(id.index())?.as_ref()
+    }
+
+    /// A bridge domain by number.
+    #[inline]
+    pub fn bridge(&self, id: BridgeId) -> Option<&Bridge> {
+        self.bridges.get(id.index())?.as_ref()
+    }
+
+    /// A chain by number.
+    pub fn chain(&self, id: ChainId) -> Option<&Chain> {
+        self.chains.get(id.index())?.as_ref()
+    }
+
+    /// The scope of a frame that came in by `port` with this outermost VLAN id (0: untagged). A cross-connected port takes
+    /// every frame that no VLAN of its own takes.
+    #[inline]
+    pub fn scope_of(&self, port: PortId, vlan: u16) -> Option<&Scope> {
+        let scopes = self.by_port.get(port.index())?;
+        if let Some((_, id)) = scopes.iter().find(|(have, _)| *have == vlan) {
+            return self.scope(*id);
+        }
+        let (_, id) = scopes.iter().find(|(have, _)| *have == 0)?;
+        self.scope(*id).filter(|scope| matches!(scope.domain, Domain::CrossConnect(_)))
+    }
+
+    /// Name of a scope, or its number if this generation has none.
+    pub fn scope_name(&self, id: ScopeId) -> String {
+        self.scope(id).map_or_else(|| format!("#{}", id.0), |scope| scope.name.clone())
+    }
+}

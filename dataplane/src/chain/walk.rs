@@ -1,0 +1,378 @@
+//! The walk: asks the stages, in order, about a packet whose flow has no program, and compiles what they say.
+//!
+//! Nothing here touches bytes. The caller replays the program on the packet itself, so the first packet of a flow and
+//! the later ones go through the same code.
+
+use std::cell::RefCell;
+
+use crate::decision::{
+    ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, SessionId, Step,
+    Tuple,
+};
+use crate::flow::{Ops, Program, Rewrite};
+use crate::l2::Member;
+use crate::l3::{NeighbourAction, sanity};
+use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
+use crate::session::{Found, session_domain};
+
+use super::pipeline::{Pipeline, Scope, ScopeKind, Tables};
+use weir_config::MacAddress;
+
+/// What a walk came to.
+#[derive(Clone, Debug)]
+pub enum Walk {
+    /// Replay this.
+    Program {
+        /// What to do.
+        program: Program,
+        /// New addresses and ports.
+        rewrite: Rewrite,
+        /// Whether later packets with the same key may do the same.
+        cache: bool,
+    },
+    /// Addressed to weir itself.
+    Local,
+    /// To every other member of the bridge domain; the program holds what is to be done besides forwarding.
+    Flood(Program, Rewrite),
+}
+
+impl Walk {
+    fn drop_once(reason: DropReason) -> Self {
+        Self::Program { program: Program::drop(reason), rewrite: Rewrite::default(), cache: false }
+    }
+
+    /// A drop that is cached. A SYN is decided about anew all the same: it opens a connection where a stray packet does not.
+    fn drop_flow(reason: DropReason) -> Self {
+        let mut program = Program::drop(reason);
+        program.ops |= Ops::WATCH_TCP;
+        Self::Program { program, rewrite: Rewrite::default(), cache: true }
+    }
+}
+
+/// How a packet relates to what is known.
+struct Relation {
+    direction: Direction,
+    established: bool,
+    chain: Option<ChainId>,
+    session: Option<SessionId>,
+    /// An ICMP error about a session: passes as part of it, and is not cached.
+    related: bool,
+}
+
+/// Walks packets over one pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Walker<'a> {
+    /// The compiled configuration.
+    pub pipeline: &'a Pipeline,
+    /// What generations share.
+    pub tables: &'a Tables,
+    /// Collects what has to be sent to resolve neighbours.
+    pub asks: &'a RefCell<Vec<NeighbourAction>>,
+}
+
+impl Walker<'_> {
+    /// Decides about one packet, which came in by `scope` and lies in `packet` from its Ethernet header on.
+    pub fn walk(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        now: Nanos,
+        path: &mut PathBuilder,
+    ) -> Walk {
+        let mut tuple = Tuple::of(packet, meta);
+        if let Domain::Vrf(vrf) = scope.domain {
+            if let Some(walk) = self.admit_routed(vrf, scope, meta, tuple.as_ref()) {
+                return walk;
+            }
+        }
+        let (source, destination) = ether_addresses(packet);
+        if let Domain::Bridge(bridge) = scope.domain {
+            if let Err(reason) = self.learn(bridge, scope, meta, source, now) {
+                return Walk::drop_once(reason);
+            }
+        }
+        if !scope.chained {
+            path.reset(tuple);
+            return self.conclude(scope, packet, meta, destination, path, None, now, true);
+        }
+        if let Some(tuple) = &mut tuple {
+            if !self.restore_ports(scope, packet, meta, tuple, now) {
+                return Walk::drop_once(DropReason::FragmentUnknown);
+            }
+        }
+        path.reset(tuple);
+        let mut view = FlowView {
+            scope: scope.id,
+            domain: scope.domain,
+            ether_source: source,
+            ether_destination: destination,
+            tuple,
+            meta,
+            direction: Direction::Forward,
+            established: false,
+            now,
+        };
+        let relation = self.relate(&view, packet);
+        view.direction = relation.direction;
+        view.established = relation.established;
+        if let Some(chain) = relation.chain {
+            match self.ask_hops(chain, &view, path) {
+                Step::Continue => {}
+                Step::Drop(reason) | Step::Reject(reason) => {
+                    let whole = meta.fragment == FragmentKind::Whole && !relation.related;
+                    return if whole && reason != DropReason::MeterTableFull {
+                        Walk::drop_flow(reason)
+                    } else {
+                        Walk::drop_once(reason)
+                    };
+                }
+            }
+        }
+        let mut session = relation.session;
+        if let (None, Some(chain), Some(tuple), false) = (session, relation.chain, tuple, relation.related) {
+            let Some(reply) = path.tuple().map(Tuple::reversed) else {
+                return Walk::drop_once(DropReason::InternalError);
+            };
+            let flags = meta.tcp_flags;
+            match self.tables.sessions.create(
+                session_domain(scope.id, scope.domain),
+                tuple,
+                reply,
+                Some(chain),
+                flags,
+                now,
+            ) {
+                Ok(created) => session = Some(created.id),
+                Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
+            }
+        }
+        let cache = !relation.related
+            && meta.fragment == FragmentKind::Whole
+            && session.is_none_or(|id| self.tables.sessions.is_established(id));
+        self.conclude(scope, packet, meta, destination, path, session, now, cache)
+    }
+
+    /// Redoes the forwarding of a flow whose program is otherwise still right: its walk is not repeated.
+    pub fn forward_again(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        program: &mut Program,
+        rewrite: &Rewrite,
+        now: Nanos,
+    ) -> bool {
+        // What a chain dropped is not for the forwarding tables to let pass.
+        if program.ops.contains(Ops::DROP) {
+            return false;
+        }
+        let mut tuple = Tuple::of(packet, meta);
+        if let Some(tuple) = &mut tuple {
+            if let Some((ip, port)) = rewrite.source {
+                (tuple.source, tuple.source_port) = (ip, port);
+            }
+            if let Some((ip, port)) = rewrite.destination {
+                (tuple.destination, tuple.destination_port) = (ip, port);
+            }
+        }
+        let (_, destination) = ether_addresses(packet);
+        match self.forward(scope, packet, meta, destination, tuple.as_ref(), now) {
+            Walk::Program { program: fresh, cache: true, .. } => {
+                const KEPT: Ops = Ops::METER.union(Ops::REWRITE).union(Ops::SESSION).union(Ops::WATCH_TCP);
+                let (kept, old) = (program.ops & KEPT, *program);
+                *program = fresh;
+                program.ops |= kept;
+                (program.meters, program.meter_count) = (old.meters, old.meter_count);
+                program.session = old.session;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What a routed interface takes before anything else is asked: `None` to go on.
+    fn admit_routed(
+        &self,
+        vrf: crate::decision::VrfId,
+        scope: &Scope,
+        meta: &Meta,
+        tuple: Option<&Tuple>,
+    ) -> Option<Walk> {
+        let Some(tuple) = tuple else {
+            return Some(match meta.l3 {
+                L3::Arp => Walk::Local,
+                _ => Walk::drop_flow(DropReason::UnsupportedEtherType),
+            });
+        };
+        if meta.vlan_tags > u8::from(scope.vlan != 0) {
+            return Some(Walk::drop_once(DropReason::UnknownVlan));
+        }
+        if meta.flags.intersects(PacketFlags::IP_GROUP | PacketFlags::ETHER_GROUP) {
+            return Some(Walk::Local);
+        }
+        if self.is_local(vrf, scope, tuple.destination) {
+            return Some(Walk::Local);
+        }
+        sanity::forwardable(tuple.source, tuple.destination).err().map(Walk::drop_once)
+    }
+
+    /// Learns the source of a bridged frame.
+    fn learn(
+        &self,
+        bridge: crate::decision::BridgeId,
+        scope: &Scope,
+        meta: &Meta,
+        source: MacAddress,
+        now: Nanos,
+    ) -> Result<(), DropReason> {
+        if source.is_group() {
+            return Err(DropReason::BridgeSource);
+        }
+        if let Some(bridge) = self.pipeline.bridge(bridge) {
+            bridge.learn(&self.tables.macs, source, ingress_member(scope, meta), now);
+        }
+        Ok(())
+    }
+
+    /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
+    fn restore_ports(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        tuple: &mut Tuple,
+        now: Nanos,
+    ) -> bool {
+        let Some(id) = crate::packet::fragment_id(packet, meta) else { return true };
+        let domain = session_domain(scope.id, scope.domain);
+        match meta.fragment {
+            FragmentKind::Whole => true,
+            FragmentKind::First => {
+                self.tables.fragments.note(domain, tuple, id, now);
+                true
+            }
+            FragmentKind::Later => match self.tables.fragments.ports(domain, tuple, id, now) {
+                Some((source, destination)) => {
+                    (tuple.source_port, tuple.destination_port) = (source, destination);
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+
+    /// Finds what is known of a packet: its session, the session that an ICMP error is about, or else its chain.
+    fn relate(&self, view: &FlowView<'_>, packet: &[u8]) -> Relation {
+        let classified = |walker: &Self| Relation {
+            direction: Direction::Forward,
+            established: false,
+            chain: walker.pipeline.classifier.classify(view, view.tuple.as_ref()),
+            session: None,
+            related: false,
+        };
+        let Some(tuple) = view.tuple else { return classified(self) };
+        let sessions = &self.tables.sessions;
+        let domain = session_domain(view.scope, view.domain);
+        if let Some(Found { id, direction, chain, .. }) =
+            sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now)
+        {
+            if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
+                sessions.observe(id, direction, view.meta.tcp_flags, view.now);
+            } else {
+                sessions.touch(id, view.now);
+            }
+            let chain = chain.filter(|chain| self.pipeline.chain(*chain).is_some()).or_else(|| {
+                // The chain that the session was sent into is gone: ask again.
+                self.pipeline.classifier.classify(view, Some(&tuple))
+            });
+            return Relation { direction, established: true, chain, session: Some(id), related: false };
+        }
+        if let Some(embedded) = crate::packet::embedded_tuple(packet, view.meta).map(Tuple::from) {
+            if let Some(found) = sessions.lookup_related(domain, &embedded, view.now) {
+                let Found { direction, chain, .. } = found;
+                return Relation { direction, established: true, chain, session: None, related: true };
+            }
+        }
+        classified(self)
+    }
+
+    /// Asks each hop of a chain, in the direction of the packet.
+    fn ask_hops(&self, chain: ChainId, view: &FlowView<'_>, path: &mut PathBuilder) -> Step {
+        let Some(chain) = self.pipeline.chain(chain) else { return Step::Continue };
+        let mut ask = |hop: &usize| match self.pipeline.services.get(*hop) {
+            Some(service) => service.decide(view, path),
+            None => Step::Drop(DropReason::InternalError),
+        };
+        let stop = |step: &Step| *step != Step::Continue;
+        match view.direction {
+            Direction::Forward => chain.hops.iter().map(&mut ask).find(stop),
+            Direction::Reverse => chain.hops.iter().rev().map(&mut ask).find(stop),
+        }
+        .unwrap_or(Step::Continue)
+    }
+
+    /// Asks where the packet goes, and compiles everything that was decided.
+    #[allow(clippy::too_many_arguments)]
+    fn conclude(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        destination: MacAddress,
+        path: &PathBuilder,
+        session: Option<SessionId>,
+        now: Nanos,
+        cacheable: bool,
+    ) -> Walk {
+        let mut walk = self.forward(scope, packet, meta, destination, path.tuple().as_ref(), now);
+        let (program, rewrite, cache) = match &mut walk {
+            Walk::Program { program, rewrite, cache } => (program, rewrite, Some(cache)),
+            Walk::Flood(program, rewrite) => (program, rewrite, None),
+            Walk::Local => return walk,
+        };
+        for edit in path.edits() {
+            match *edit {
+                Edit::Meter(meter) => {
+                    if !program.push_meter(meter) {
+                        return Walk::drop_once(DropReason::MeterTableFull);
+                    }
+                }
+                Edit::SetSource(ip, port) => {
+                    rewrite.source = Some((ip, port));
+                    program.ops |= Ops::REWRITE;
+                }
+                Edit::SetDestination(ip, port) => {
+                    rewrite.destination = Some((ip, port));
+                    program.ops |= Ops::REWRITE;
+                }
+            }
+        }
+        if let Some(session) = session {
+            program.session = session;
+            program.ops |= Ops::SESSION;
+            if path.tuple().is_some_and(|tuple| tuple.protocol == protocol::TCP) {
+                program.ops |= Ops::WATCH_TCP;
+            }
+        }
+        if let Some(cache) = cache {
+            *cache &= cacheable;
+        }
+        walk
+    }
+}
+
+/// Ethernet source and destination of a frame.
+fn ether_addresses(packet: &[u8]) -> (MacAddress, MacAddress) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = packet.first_chunk::<12>().copied().unwrap_or_default();
+    (MacAddress([g, h, i, j, k, l]), MacAddress([a, b, c, d, e, f]))
+}
+
+/// The bridge member that a packet came in by.
+pub(super) fn ingress_member(scope: &Scope, meta: &Meta) -> Member {
+    let endpoint = match scope.kind {
+        ScopeKind::Port => None,
+        ScopeKind::Tunnel(_) => Some(EndpointId(meta.endpoint)),
+    };
+    Member { scope: scope.id, endpoint }
+}

@@ -1,0 +1,193 @@
+//! The flow key: 64 bytes cut from a packet, masked to the fields that the stages behind its scope consult.
+
+use weir_config::MacAddress;
+
+use crate::decision::{FieldSet, ScopeId};
+use crate::packet::{FragmentKind, L3, Meta};
+
+/// A flow key of 64 bytes, one cache line.
+///
+/// | word | content |
+/// | --- | --- |
+/// | 0 | scope (16 bits), L3, fragment kind, protocol, DSCP, TCP flags (8 each), 0 |
+/// | 1 | source port, destination port, EtherType (16 each), ICMP type, ICMP code (8 each) |
+/// | 2 | Ethernet destination (48), tunnel endpoint that it came from (16) |
+/// | 3 | Ethernet source (48) |
+/// | 4, 5 | IP source |
+/// | 6, 7 | IP destination |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct FlowKey(pub [u64; 8]);
+
+/// Which bits of a [`FlowKey`] count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct FlowMask(pub [u64; 8]);
+
+impl FlowMask {
+    /// The mask that keeps `fields`, and always the scope, the network layer and the fragment kind.
+    pub fn new(fields: FieldSet) -> Self {
+        let on = |field: FieldSet, bits: u64| if fields.contains(field) { bits } else { 0 };
+        Self([
+            0x0000_0000_ffff_ffff
+                | on(FieldSet::PROTOCOL, 0xff << 32)
+                | on(FieldSet::DSCP, 0xff << 40)
+                | on(FieldSet::TCP_FLAGS, 0xff << 48),
+            on(FieldSet::SOURCE_PORT, 0xffff)
+                | on(FieldSet::DESTINATION_PORT, 0xffff << 16)
+                | on(FieldSet::ETHER_TYPE, 0xffff << 32)
+                | on(FieldSet::ICMP_TYPE, 0xffff << 48),
+            on(FieldSet::ETHER_DESTINATION, u64::MAX),
+            on(FieldSet::ETHER_SOURCE, u64::MAX),
+            on(FieldSet::IP_SOURCE, u64::MAX),
+            on(FieldSet::IP_SOURCE, u64::MAX),
+            on(FieldSet::IP_DESTINATION, u64::MAX),
+            on(FieldSet::IP_DESTINATION, u64::MAX),
+        ])
+    }
+}
+
+/// Eight bytes from `at`, or zero past the end.
+#[inline]
+fn word(packet: &[u8], at: usize) -> u64 {
+    packet.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+impl FlowKey {
+    /// The masked key of a parsed packet.
+    #[inline]
+    pub fn new(scope: ScopeId, packet: &[u8], meta: &Meta, mask: &FlowMask) -> Self {
+        let w0 = u64::from(scope.0)
+            | (meta.l3 as u64) << 16
+            | (meta.fragment as u64) << 24
+            | u64::from(meta.protocol) << 32
+            | u64::from(meta.dscp()) << 40
+            | u64::from(meta.tcp_flags) << 48;
+        let w1 = u64::from(meta.source_port)
+            | u64::from(meta.destination_port) << 16
+            | u64::from(meta.ether_type) << 32
+            | u64::from(meta.icmp_type) << 48
+            | u64::from(meta.icmp_code) << 56;
+        const MAC: u64 = 0x0000_ffff_ffff_ffff;
+        let w2 = word(packet, 0) & MAC | u64::from(meta.endpoint) << 48;
+        let w3 = word(packet, 6) & MAC;
+        let at = usize::from(meta.l3_offset);
+        let ip = match meta.l3 {
+            L3::V4 => {
+                let both = word(packet, at + 12);
+                [both & 0xffff_ffff, 0, both >> 32, 0]
+            }
+            L3::V6 => {
+                [word(packet, at + 8), word(packet, at + 16), word(packet, at + 24), word(packet, at + 32)]
+            }
+            L3::Arp | L3::Other => [0; 4],
+        };
+        let m = &mask.0;
+        Self([
+            w0 & m[0],
+            w1 & m[1],
+            w2 & m[2],
+            w3 & m[3],
+            ip[0] & m[4],
+            ip[1] & m[5],
+            ip[2] & m[6],
+            ip[3] & m[7],
+        ])
+    }
+
+    /// Keyed hash by folded multiplication.
+    #[inline]
+    pub fn hash(&self, seed: &[u64; 8]) -> u64 {
+        #[inline]
+        fn fold(a: u64, b: u64) -> u64 {
+            let product = u128::from(a) * u128::from(b);
+            product as u64 ^ (product >> 64) as u64
+        }
+        let k = &self.0;
+        let a = fold(k[0] ^ seed[0], k[1] ^ seed[1]) ^ fold(k[4] ^ seed[2], k[6] ^ seed[3]);
+        let b = fold(k[2] ^ seed[4], k[3] ^ seed[5]) ^ fold(k[5] ^ seed[6], k[7] ^ seed[7]);
+        fold(a ^ seed[3], b ^ seed[0] ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The ingress scope.
+    pub fn scope(&self) -> ScopeId {
+        ScopeId(self.0[0] as u16)
+    }
+
+    /// Ethernet source; meaningful if the mask keeps it.
+    pub fn ether_source(&self) -> MacAddress {
+        mac(self.0[3])
+    }
+
+    /// Ethernet destination; meaningful if the mask keeps it.
+    pub fn ether_destination(&self) -> MacAddress {
+        mac(self.0[2])
+    }
+
+    /// The key in words: only what the mask keeps.
+    pub fn describe(&self, fields: FieldSet) -> String {
+        use std::fmt::Write;
+        let mut text = String::new();
+        let mut put = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = write!(text, "{}{name}={value}", if text.is_empty() { "" } else { " " });
+        };
+        let k = &self.0;
+        let l3 = (k[0] >> 16) as u8;
+        if fields.contains(FieldSet::ETHER_SOURCE) {
+            put("ether-source", &mac(k[3]));
+        }
+        if fields.contains(FieldSet::ETHER_DESTINATION) {
+            put("ether-destination", &mac(k[2]));
+        }
+        if fields.contains(FieldSet::ETHER_TYPE) {
+            put("ether-type", &format_args!("{:#06x}", (k[1] >> 32) as u16));
+        }
+        let address = |low: u64, high: u64| -> Option<std::net::IpAddr> {
+            match l3 {
+                4 => Some(std::net::IpAddr::from((low as u32).to_le_bytes())),
+                6 => {
+                    let mut bytes = [0; 16];
+                    bytes[..8].copy_from_slice(&low.to_le_bytes());
+                    bytes[8..].copy_from_slice(&high.to_le_bytes());
+                    Some(bytes.into())
+                }
+                _ => None,
+            }
+        };
+        if let (true, Some(ip)) = (fields.contains(FieldSet::IP_SOURCE), address(k[4], k[5])) {
+            put("source", &ip);
+        }
+        if let (true, Some(ip)) = (fields.contains(FieldSet::IP_DESTINATION), address(k[6], k[7])) {
+            put("destination", &ip);
+        }
+        if fields.contains(FieldSet::PROTOCOL) && l3 >= 4 {
+            put("protocol", &((k[0] >> 32) as u8));
+        }
+        if fields.contains(FieldSet::SOURCE_PORT) && l3 >= 4 {
+            put("source-port", &(k[1] as u16));
+        }
+        if fields.contains(FieldSet::DESTINATION_PORT) && l3 >= 4 {
+            put("destination-port", &((k[1] >> 16) as u16));
+        }
+        if fields.contains(FieldSet::DSCP) && l3 >= 4 {
+            put("dscp", &((k[0] >> 40) as u8));
+        }
+        if fields.contains(FieldSet::TCP_FLAGS) && l3 >= 4 {
+            put("tcp-flags", &format_args!("{:#04x}", (k[0] >> 48) as u8));
+        }
+        if fields.contains(FieldSet::ICMP_TYPE) && matches!((k[0] >> 32) as u8, 1 | 58) {
+            put("icmp-type", &((k[1] >> 48) as u8));
+        }
+        match (k[0] >> 24) as u8 {
+            kind if kind == FragmentKind::First as u8 => put("fragment", &"first"),
+            kind if kind == FragmentKind::Later as u8 => put("fragment", &"later"),
+            _ => {}
+        }
+        text
+    }
+}
+
+fn mac(word: u64) -> MacAddress {
+    let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
+    MacAddress([a, b, c, d, e, f])
+}

@@ -1,0 +1,258 @@
+//! Replay: does to a packet what its flow's program says. The one place that edits packets which weir forwards.
+
+use weir_config::MacAddress;
+
+use crate::decision::{AdjacencyId, AdjacencyTable, DropReason, Encapsulation, Link, MeterCache, MeterId};
+use crate::decision::{MeterTable, Nanos, PortId};
+use crate::frame::Frame;
+use crate::packet::{Meta, ecn, edit, ether_type, hash};
+
+use super::{Ops, Program, Rewrite};
+
+/// What replay needs of a scope that packets leave by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Port.
+    pub port: PortId,
+    /// 802.1Q VLAN id to tag with; 0: untagged.
+    pub vlan: u16,
+    /// Own MAC address.
+    pub mac: MacAddress,
+}
+
+/// Inner Ethernet addresses of a routed tunnel, by endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InnerLink {
+    /// Own inner MAC address.
+    pub source: MacAddress,
+    /// The far end's fixed MAC address; else the program's inner adjacency gives it.
+    pub destination: MacAddress,
+}
+
+/// What replay cannot do by itself: the packet is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// TTL or hop limit would reach zero.
+    TtlExpired,
+    /// Larger than the program's MTU.
+    TooBig,
+    /// The next hop has no MAC address yet.
+    Unresolved(AdjacencyId),
+    /// The next hop does not answer.
+    Failed(AdjacencyId),
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Edited; goes out by this port.
+    Send(PortId),
+    /// To be dropped.
+    Drop(DropReason),
+    /// Not edited; the slow path deals with it.
+    Exception(Exception),
+}
+
+/// Everything that programs point at.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'a> {
+    /// By scope.
+    pub egress: &'a [Egress],
+    /// By endpoint.
+    pub endpoints: &'a [Encapsulation],
+    /// By endpoint.
+    pub inner: &'a [InnerLink],
+    /// Next hops.
+    pub adjacencies: &'a AdjacencyTable,
+    /// Token buckets.
+    pub meters: &'a MeterTable,
+    /// Seed of the inner-flow hash that tunnels' source ports come from; equal on all workers.
+    pub seed: u64,
+}
+
+impl Replay<'_> {
+    /// Does what `program` says to the packet in `frame`.
+    #[inline]
+    pub fn run(
+        &self,
+        frame: &mut Frame,
+        meta: &Meta,
+        program: &Program,
+        rewrite: &Rewrite,
+        meters: &mut MeterCache,
+        now: Nanos,
+    ) -> Outcome {
+        let ops = program.ops;
+        if ops.contains(Ops::DROP) {
+            return Outcome::Drop(program.reason);
+        }
+        if ops.contains(Ops::DECREMENT_TTL) && meta.ttl <= 1 {
+            return Outcome::Exception(Exception::TtlExpired);
+        }
+        let l3_len = if meta.is_ip() { usize::from(meta.l3_len) } else { l2_payload(frame, meta) };
+        if l3_len > usize::from(program.mtu) {
+            return Outcome::Exception(Exception::TooBig);
+        }
+        // Everything that can refuse comes before the first edit and the first token spent.
+        let mut outer_mac = MacAddress::default();
+        if ops.intersects(Ops::ROUTE | Ops::ENCAPSULATE) && program.adjacency.0 != u32::MAX {
+            match self.resolve(program.adjacency) {
+                Ok(mac) => outer_mac = mac,
+                Err(exception) => return Outcome::Exception(exception),
+            }
+        }
+        let mut inner_mac = None;
+        if ops.contains(Ops::INNER_ADJACENCY) {
+            match self.resolve(program.inner) {
+                Ok(mac) => inner_mac = Some(mac),
+                Err(exception) => return Outcome::Exception(exception),
+            }
+        }
+        let mut ecn_set = None;
+        if meta.outer_ecn != 0 && meta.is_ip() {
+            match ecn::decapsulate(meta.ecn(), meta.outer_ecn) {
+                ecn::Decapsulated::Keep => {}
+                ecn::Decapsulated::Set(value) => ecn_set = Some(value),
+                ecn::Decapsulated::Drop => return Outcome::Drop(DropReason::EcnNotCapable),
+            }
+        }
+        if ops.contains(Ops::METER) {
+            for meter in program.meters.iter().take(usize::from(program.meter_count)) {
+                let len = u16::try_from(l3_len).unwrap_or(u16::MAX);
+                if !meters.spend(self.meters, MeterId(u32::from(*meter)), len, now) {
+                    return Outcome::Drop(DropReason::Policed);
+                }
+            }
+        }
+        let mut class = meta.traffic_class;
+        if let Some(value) = ecn_set {
+            class = class & !3 | value;
+            ecn::set_traffic_class(frame.bytes_mut(), meta, class);
+        }
+        if ops.contains(Ops::REWRITE) {
+            if let Some((ip, port)) = rewrite.source {
+                edit::set_source(frame.bytes_mut(), meta, ip, port);
+            }
+            if let Some((ip, port)) = rewrite.destination {
+                edit::set_destination(frame.bytes_mut(), meta, ip, port);
+            }
+        }
+        if ops.contains(Ops::DECREMENT_TTL) {
+            edit::decrement_ttl(frame.bytes_mut(), meta);
+        }
+        let egress = self.egress.get(program.egress.index()).copied().unwrap_or_default();
+        let done = if ops.contains(Ops::ENCAPSULATE) {
+            self.encapsulate(frame, meta, program, class, inner_mac, outer_mac, egress)
+        } else if ops.contains(Ops::ROUTE) {
+            strip_l2(frame, meta) && push_ethernet(frame, outer_mac, egress, meta.ether_type)
+        } else {
+            retag(frame, meta, ops, egress.vlan)
+        };
+        if done { Outcome::Send(egress.port) } else { Outcome::Drop(DropReason::NoHeadroom) }
+    }
+
+    #[inline]
+    fn resolve(&self, adjacency: AdjacencyId) -> Result<MacAddress, Exception> {
+        match self.adjacencies.link(adjacency) {
+            Link::Resolved(mac) => Ok(mac),
+            Link::Unresolved => Err(Exception::Unresolved(adjacency)),
+            Link::Failed => Err(Exception::Failed(adjacency)),
+        }
+    }
+
+    /// Pushes the tunnel's headers: [outer Ethernet][outer IP, UDP, VXLAN][inner Ethernet][packet].
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn encapsulate(
+        &self,
+        frame: &mut Frame,
+        meta: &Meta,
+        program: &Program,
+        class: u8,
+        inner_mac: Option<MacAddress>,
+        outer_mac: MacAddress,
+        egress: Egress,
+    ) -> bool {
+        let Some(outer) = self.endpoints.get(program.endpoint.index()) else { return false };
+        // The hash reads the packet where the parser saw it, so before its start moves.
+        let source_port = 0xc000 | (hash::flow_hash(frame.bytes(), meta, self.seed) >> 48) as u16 & 0x3fff;
+        if program.ops.contains(Ops::ROUTE) {
+            let link = self.inner.get(program.endpoint.index()).copied().unwrap_or_default();
+            let inner = Egress { mac: link.source, ..Egress::default() };
+            let destination = inner_mac.unwrap_or(link.destination);
+            if !(strip_l2(frame, meta) && push_ethernet(frame, destination, inner, meta.ether_type)) {
+                return false;
+            }
+        } else if !retag(frame, meta, program.ops, 0) {
+            return false;
+        }
+        let Ok(inner_len) = u16::try_from(frame.len()) else { return false };
+        let len = usize::from(outer.len);
+        if !frame.grow_front(len) {
+            return false;
+        }
+        let class = meta.is_ip().then_some(class);
+        if let Some(header) = frame.bytes_mut().get_mut(..len) {
+            outer.write_outer(header, inner_len, class, source_port);
+        }
+        let kind = if outer.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
+        push_ethernet(frame, outer_mac, egress, kind)
+    }
+}
+
+/// Bytes behind the Ethernet header and its tags.
+#[inline]
+fn l2_payload(frame: &Frame, meta: &Meta) -> usize {
+    frame.len().saturating_sub(usize::from(meta.l3_offset))
+}
+
+/// Takes off the Ethernet header, its tags, and padding behind the IP packet.
+#[inline]
+fn strip_l2(frame: &mut Frame, meta: &Meta) -> bool {
+    frame.strip(usize::from(meta.l3_offset)) && frame.set_len(usize::from(meta.l3_len))
+}
+
+/// Writes an Ethernet header, tagged if the egress scope is a VLAN.
+#[inline]
+fn push_ethernet(frame: &mut Frame, destination: MacAddress, egress: Egress, kind: u16) -> bool {
+    let kind = kind.to_be_bytes();
+    let tagged = egress.vlan != 0;
+    if !frame.grow_front(if tagged { 18 } else { 14 }) {
+        return false;
+    }
+    let bytes = frame.bytes_mut();
+    let Some(header) = bytes.first_chunk_mut::<14>() else { return false };
+    header[..6].copy_from_slice(&destination.0);
+    header[6..12].copy_from_slice(&egress.mac.0);
+    if !tagged {
+        header[12..].copy_from_slice(&kind);
+        return true;
+    }
+    header[12..].copy_from_slice(&ether_type::VLAN.to_be_bytes());
+    if let Some(tag) = bytes.get_mut(14..18) {
+        let [a, b] = egress.vlan.to_be_bytes();
+        tag.copy_from_slice(&[a, b, kind[0], kind[1]]);
+    }
+    true
+}
+
+/// Takes the ingress scope's tag off and puts the egress scope's on; the rest of the frame stays as it is.
+#[inline]
+fn retag(frame: &mut Frame, meta: &Meta, ops: Ops, vlan: u16) -> bool {
+    if ops.contains(Ops::POP_TAG) && meta.vlan_tags > 0 {
+        let Some(head) = frame.bytes_mut().get_mut(..16) else { return false };
+        head.copy_within(0..12, 4);
+        frame.strip(4);
+    }
+    if vlan != 0 {
+        if !frame.grow_front(4) {
+            return false;
+        }
+        let Some(head) = frame.bytes_mut().get_mut(..16) else { return false };
+        head.copy_within(4..16, 0);
+        let [a, b] = ether_type::VLAN.to_be_bytes();
+        let [c, d] = vlan.to_be_bytes();
+        head[12..16].copy_from_slice(&[a, b, c, d]);
+    }
+    true
+}

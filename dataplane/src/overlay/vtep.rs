@@ -1,0 +1,299 @@
+//! What arrives at a VTEP (RFC 7348 sections 4 and 5): from the outer headers to a tunnel and a remote VTEP.
+//!
+//! Built once a snapshot, read by all workers. A look-up is two probes of small open-addressed tables: (local address, UDP
+//! port, VNI) gives the tunnel, (tunnel, remote address) the endpoint. Their keys are configured, never learned from the
+//! wire, so a fixed hash is enough.
+
+use std::net::IpAddr;
+
+use super::vxlan::read_vni;
+use crate::decision::{DropReason, EndpointId, ScopeId};
+use crate::packet::view::{udp, vxlan};
+use crate::packet::{FragmentKind, L3, Meta, PacketFlags, checksum, protocol};
+
+/// One VNI of one VTEP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VtepEntry {
+    /// Local VTEP address.
+    pub local: IpAddr,
+    /// UDP port it listens on.
+    pub udp_port: u16,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// The tunnel's scope.
+    pub scope: ScopeId,
+    /// Who may send, and as which endpoint.
+    pub remotes: Vec<(IpAddr, EndpointId)>,
+    /// Whether a non-zero outer UDP checksum is verified.
+    pub check_udp: bool,
+}
+
+/// An encapsulated packet for one of our tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decap {
+    /// The tunnel's scope.
+    pub scope: ScopeId,
+    /// The remote VTEP that sent it.
+    pub endpoint: EndpointId,
+    /// Bytes from the start of the outer frame to the inner Ethernet header.
+    pub strip: usize,
+    /// Length of the inner Ethernet frame in bytes, by the outer UDP length.
+    pub inner_len: usize,
+    /// ECN of the outer IP header, for RFC 6040.
+    pub outer_ecn: u8,
+}
+
+/// An IP address as one number; IPv4 as IPv4-mapped IPv6, which never is on a wire (RFC 4291 section 2.5.5.2).
+#[inline]
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => mapped(ip.octets()),
+        IpAddr::V6(ip) => u128::from_be_bytes(ip.octets()),
+    }
+}
+
+#[inline]
+fn mapped(octets: [u8; 4]) -> u128 {
+    0xffff_0000_0000 | u128::from(u32::from_be_bytes(octets))
+}
+
+/// An address, and two small numbers beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    ip: u128,
+    a: u32,
+    b: u16,
+}
+
+impl Key {
+    #[inline]
+    fn hash(self) -> u64 {
+        let low = self.ip as u64 ^ u64::from(self.a) << 16 ^ u64::from(self.b) << 48;
+        let product = u128::from(low ^ 0x9e37_79b9_7f4a_7c15)
+            * u128::from((self.ip >> 64) as u64 ^ 0xd6e8_feb8_6659_fd93);
+        product as u64 ^ (product >> 64) as u64
+    }
+}
+
+/// A table that is built once: open addressing, linear probing, at most half full.
+#[derive(Debug)]
+struct Probe<V> {
+    slots: Box<[Option<(Key, V)>]>,
+}
+
+impl<V: Copy> Probe<V> {
+    /// The first value of a key given twice stays.
+    fn new(entries: &[(Key, V)]) -> Self {
+        let mut table = Self { slots: vec![None; (entries.len() * 2 + 1).next_power_of_two()].into() };
+        for (key, value) in entries {
+            let free = table.path(*key).find(|slot| match table.slots.get(*slot) {
+                Some(Some((held, _))) => held == key,
+                _ => true,
+            });
+            if let Some(slot @ None) = free.and_then(|slot| table.slots.get_mut(slot)) {
+                *slot = Some((*key, *value));
+            }
+        }
+        table
+    }
+
+    /// The slots where `key` may be, in order.
+    #[inline]
+    fn path(&self, key: Key) -> impl Iterator<Item = usize> + use<V> {
+        let mask = self.slots.len() - 1;
+        let start = key.hash() as usize;
+        (0..=mask).map(move |step| start.wrapping_add(step) & mask)
+    }
+
+    #[inline]
+    fn get(&self, key: Key) -> Option<V> {
+        for slot in self.path(key) {
+            match self.slots.get(slot)? {
+                Some((held, value)) if *held == key => return Some(*value),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+        None
+    }
+}
+
+/// One tunnel as found by (local address, UDP port, VNI).
+#[derive(Clone, Copy, Debug)]
+struct Tunnel {
+    number: u32,
+    scope: ScopeId,
+    check_udp: bool,
+}
+
+/// Endpoints that share a path: the same local and remote VTEP and UDP port, whatever the VNI.
+#[derive(Debug)]
+struct Path {
+    key: (u128, u128, u16),
+    endpoints: Vec<EndpointId>,
+}
+
+/// All VTEPs of a snapshot.
+#[derive(Debug)]
+pub struct VtepTable {
+    /// By local address, VNI and UDP port.
+    tunnels: Probe<Tunnel>,
+    /// By remote address and the tunnel's number.
+    remotes: Probe<EndpointId>,
+    /// By local address and UDP port.
+    vteps: Probe<()>,
+    /// By local address: whom UDP fragments may be for.
+    locals: Probe<()>,
+    /// Sorted by key.
+    paths: Vec<Path>,
+}
+
+impl VtepTable {
+    /// Builds the table. Of two entries with one (local, UDP port, VNI), the first stays.
+    pub fn new(entries: &[VtepEntry]) -> Self {
+        let mut tunnels = Vec::new();
+        let mut remotes = Vec::new();
+        let mut vteps = Vec::new();
+        let mut locals = Vec::new();
+        let mut paths: Vec<Path> = Vec::new();
+        for (entry, index) in entries.iter().zip(0u32..) {
+            let local = number(entry.local);
+            let tunnel = Tunnel { number: index, scope: entry.scope, check_udp: entry.check_udp };
+            tunnels.push((Key { ip: local, a: entry.vni, b: entry.udp_port }, tunnel));
+            vteps.push((Key { ip: local, a: 0, b: entry.udp_port }, ()));
+            locals.push((Key { ip: local, a: 0, b: 0 }, ()));
+            for (remote, endpoint) in &entry.remotes {
+                let remote = number(*remote);
+                remotes.push((Key { ip: remote, a: index, b: 0 }, *endpoint));
+                let key = (local, remote, entry.udp_port);
+                let at = paths.partition_point(|path| path.key < key);
+                match paths.get_mut(at) {
+                    Some(path) if path.key == key => path.endpoints.push(*endpoint),
+                    _ => paths.insert(at, Path { key, endpoints: vec![*endpoint] }),
+                }
+            }
+        }
+        Self {
+            tunnels: Probe::new(&tunnels),
+            remotes: Probe::new(&remotes),
+            vteps: Probe::new(&vteps),
+            locals: Probe::new(&locals),
+            paths,
+        }
+    }
+
+    /// Whether a packet is for a VTEP, and for which tunnel. `None`: it is not addressed to a VTEP's UDP port.
+    ///
+    /// A VTEP does not reassemble (RFC 7348 section 4.3): fragments are refused, later ones too, which do not say their
+    /// port, if they are UDP for a VTEP's address. A UDP checksum of 0 is accepted, over IPv6 as well (RFC 6935
+    /// section 5: the receiver is configured for it); a non-zero one is verified if the tunnel says so.
+    ///
+    /// # Errors
+    /// The inner result is the reason to drop it: [`DropReason::VxlanFragment`], [`DropReason::VxlanMalformed`],
+    /// [`DropReason::VxlanUnknownVni`], [`DropReason::VxlanUnknownRemote`], [`DropReason::VxlanChecksum`].
+    #[inline]
+    pub fn lookup(&self, outer: &[u8], meta: &Meta) -> Option<Result<Decap, DropReason>> {
+        if meta.protocol != protocol::UDP {
+            return None;
+        }
+        let (source, local) = addresses(outer, meta)?;
+        if meta.fragment != FragmentKind::Whole {
+            return self.fragment(local, meta);
+        }
+        if !meta.flags.contains(PacketFlags::TRANSPORT) {
+            return None;
+        }
+        let datagram = outer.get(usize::from(meta.l4_offset)..)?;
+        let payload = datagram.get(udp::LEN..)?;
+        let vni = read_vni(payload);
+        let key = Key { ip: local, a: *vni.as_ref().unwrap_or(&u32::MAX), b: meta.destination_port };
+        let Some(tunnel) = self.tunnels.get(key) else {
+            self.vteps.get(Key { a: 0, ..key })?;
+            return Some(Err(vni.err().unwrap_or(DropReason::VxlanUnknownVni)));
+        };
+        Some(self.accept(outer, meta, source, tunnel))
+    }
+
+    /// A fragment: is it for a VTEP?
+    #[cold]
+    fn fragment(&self, local: u128, meta: &Meta) -> Option<Result<Decap, DropReason>> {
+        if meta.fragment == FragmentKind::Later {
+            self.locals.get(Key { ip: local, a: 0, b: 0 })?;
+        } else {
+            self.vteps.get(Key { ip: local, a: 0, b: meta.destination_port })?;
+        }
+        Some(Err(DropReason::VxlanFragment))
+    }
+
+    #[inline]
+    fn accept(&self, outer: &[u8], meta: &Meta, source: u128, tunnel: Tunnel) -> Result<Decap, DropReason> {
+        let headers = udp::LEN + vxlan::LEN;
+        let l4 = usize::from(meta.l4_offset);
+        let len = outer
+            .get(l4 + 4..)
+            .and_then(|rest| rest.first_chunk::<2>())
+            .map(|len| usize::from(u16::from_be_bytes(*len)))
+            .filter(|len| *len >= headers && l4 + len <= outer.len())
+            .ok_or(DropReason::VxlanMalformed)?;
+        let endpoint = self
+            .remotes
+            .get(Key { ip: source, a: tunnel.number, b: 0 })
+            .ok_or(DropReason::VxlanUnknownRemote)?;
+        if tunnel.check_udp && checksum::verify_transport(outer, meta) == Some(false) {
+            return Err(DropReason::VxlanChecksum);
+        }
+        Ok(Decap {
+            scope: tunnel.scope,
+            endpoint,
+            strip: l4 + headers,
+            inner_len: len - headers,
+            outer_ecn: meta.ecn(),
+        })
+    }
+
+    /// Whether there is any VTEP.
+    pub fn is_empty(&self) -> bool {
+        self.vteps.slots.iter().all(Option::is_none)
+    }
+
+    /// The endpoints whose packets take the path from `local` to `remote` at this UDP port; all its VNIs, or none if
+    /// `vni` is given and no tunnel of `local` has it.
+    pub(super) fn path(
+        &self,
+        local: IpAddr,
+        remote: IpAddr,
+        udp_port: u16,
+        vni: Option<u32>,
+    ) -> &[EndpointId] {
+        let local = number(local);
+        if vni.is_some_and(|vni| self.tunnels.get(Key { ip: local, a: vni, b: udp_port }).is_none()) {
+            return &[];
+        }
+        let key = (local, number(remote), udp_port);
+        self.paths
+            .binary_search_by_key(&key, |path| path.key)
+            .ok()
+            .and_then(|at| self.paths.get(at))
+            .map_or(&[], |path| &path.endpoints)
+    }
+}
+
+/// Source and destination of an IP packet.
+#[inline]
+fn addresses(frame: &[u8], meta: &Meta) -> Option<(u128, u128)> {
+    let packet = frame.get(usize::from(meta.l3_offset)..)?;
+    match meta.l3 {
+        L3::V4 => {
+            let [.., a, b, c, d, e, f, g, h] = *packet.first_chunk::<20>()?;
+            Some((mapped([a, b, c, d]), mapped([e, f, g, h])))
+        }
+        L3::V6 => {
+            let (source, rest) = packet.get(8..)?.split_first_chunk::<16>()?;
+            Some((u128::from_be_bytes(*source), u128::from_be_bytes(*rest.first_chunk::<16>()?)))
+        }
+        L3::Other | L3::Arp => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Slots: where sessions lie, and which of them are free.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::GRACE;
+use super::tcp::{SessionState, Tracker};
+use crate::decision::{ChainId, Domain, Nanos, Tuple};
+
+/// Locks; a panic elsewhere leaves nothing half-changed that a later reader could not live with.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) domain: Domain,
+    pub(super) forward: Tuple,
+    pub(super) reply: Tuple,
+    pub(super) chain: Option<ChainId>,
+    pub(super) tracker: Tracker,
+    pub(super) created: Nanos,
+}
+
+impl Session {
+    pub(super) fn timeout(&self) -> Nanos {
+        self.tracker.state().timeout(self.forward.protocol)
+    }
+}
+
+/// What a slot holds.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Content {
+    /// Nothing.
+    #[default]
+    Free,
+    /// A session that another took the place of, at this moment; still on the timer wheel.
+    Gone(Nanos),
+    /// A session.
+    Live(Session),
+}
+
+/// A slot. What sweeps read and write lies outside the lock.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    last_seen: AtomicU64,
+    /// A [`SessionState`], or 0 if no session is here.
+    state: AtomicU8,
+    content: Mutex<Content>,
+}
+
+impl Slot {
+    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
+        lock(&self.content)
+    }
+
+    pub(super) fn state(&self) -> Option<SessionState> {
+        SessionState::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_state(&self, state: Option<SessionState>) {
+        self.state.store(state.map_or(0, |state| state as u8), Ordering::Relaxed);
+    }
+
+    pub(super) fn last_seen(&self) -> Nanos {
+        self.last_seen.load(Ordering::Relaxed)
+    }
+
+    /// Notes traffic; a plain load and store, no read-modify-write.
+    pub(super) fn seen(&self, now: Nanos) {
+        if self.last_seen() < now {
+            self.last_seen.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn set_last_seen(&self, now: Nanos) {
+        self.last_seen.store(now, Ordering::Relaxed);
+    }
+}
+
+/// Which slots are free, and since when. Some more slots than sessions, so that resting slots seldom make the table full.
+#[derive(Debug)]
+pub(super) struct FreeSlots {
+    queue: VecDeque<(Nanos, u32)>,
+    in_use: usize,
+    capacity: usize,
+}
+
+impl FreeSlots {
+    /// How many slots a table of `capacity` sessions has.
+    pub(super) fn slots_for(capacity: usize) -> usize {
+        capacity + capacity / 4 + 1
+    }
+
+    pub(super) fn new(capacity: usize) -> Self {
+        let slots = u32::try_from(Self::slots_for(capacity)).unwrap_or(u32::MAX - 1);
+        Self { queue: (0..slots).map(|slot| (0, slot)).collect(), in_use: 0, capacity }
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.in_use >= self.capacity
+    }
+
+    /// Takes the slot that has rested longest, if it has rested enough.
+    pub(super) fn take(&mut self, now: Nanos) -> Option<u32> {
+        let (ready, slot) = *self.queue.front()?;
+        if self.is_full() || ready > now {
+            return None;
+        }
+        self.queue.pop_front();
+        self.in_use += 1;
+        Some(slot)
+    }
+
+    /// A session went; its slot is not yet back.
+    pub(super) fn session_gone(&mut self) {
+        self.in_use = self.in_use.saturating_sub(1);
+    }
+
+    /// A slot is back, whose session went at `gone`.
+    pub(super) fn put_back(&mut self, slot: u32, gone: Nanos) {
+        self.queue.push_back((gone.saturating_add(GRACE), slot));
+    }
+}

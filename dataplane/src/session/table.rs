@@ -1,0 +1,398 @@
+//! The table: keys over shards, creation, lookup, expiry.
+//!
+//! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots. The timer
+//! wheel's lock is held alone.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ahash::RandomState;
+
+use super::slots::{Content, FreeSlots, Session, Slot, lock};
+use super::tcp::{SessionState, Tracker, opens};
+use super::wheel::Wheel;
+use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Tuple};
+use crate::packet::protocol;
+
+const SHARDS: usize = 64;
+/// How many due sessions a creation looks at when the table is full.
+const FULL_BUDGET: usize = 64;
+
+type Key = (Domain, Tuple);
+type Shard = HashMap<Key, (SessionId, Direction), RandomState>;
+
+/// What a lookup finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The session.
+    pub id: SessionId,
+    /// In which direction of the session the packet goes.
+    pub direction: Direction,
+    /// The chain that the session's packets take.
+    pub chain: Option<ChainId>,
+    /// The session's state.
+    pub state: SessionState,
+}
+
+/// What a creation made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// The session.
+    pub id: SessionId,
+    /// The packet's direction in it: [`Direction::Forward`], unless another worker was first with the other direction.
+    pub direction: Direction,
+    /// False if another worker was first: the session is that worker's.
+    pub new: bool,
+}
+
+/// Why no session was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// As many sessions as `limits.sessions` allows, or too many slots at rest.
+    Full,
+    /// Another session has the same reply tuple: the edits map two connections onto one.
+    ReplyTaken,
+}
+
+/// Counters and gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounters {
+    /// Sessions now.
+    pub in_use: u64,
+    /// Most sessions.
+    pub capacity: u64,
+    /// Sessions made.
+    pub created: u64,
+    /// Creations refused.
+    pub refused: u64,
+    /// Sessions that ran out of time or whose connection was opened anew.
+    pub expired: u64,
+}
+
+/// One session for show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Its slot.
+    pub id: SessionId,
+    /// Where it is looked up.
+    pub domain: Domain,
+    /// The first packet's tuple as it came in.
+    pub forward: Tuple,
+    /// A reply's tuple as it comes in.
+    pub reply: Tuple,
+    /// Its chain.
+    pub chain: Option<ChainId>,
+    /// Its state.
+    pub state: SessionState,
+    /// Nanoseconds since it was made.
+    pub age: Nanos,
+    /// Nanoseconds until it goes, without traffic.
+    pub expires: Nanos,
+}
+
+/// The sessions of all workers, bounded. Survives changes of configuration.
+#[derive(Debug)]
+pub struct SessionTable {
+    seed: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    slots: Box<[Slot]>,
+    free: Mutex<FreeSlots>,
+    wheel: Mutex<Wheel>,
+    capacity: usize,
+    created: AtomicU64,
+    refused: AtomicU64,
+    expired: AtomicU64,
+}
+
+impl SessionTable {
+    /// A table of at most `capacity` sessions (`limits.sessions`). Memory for them is taken at once.
+    pub fn new(capacity: usize) -> Self {
+        let slots = FreeSlots::slots_for(capacity);
+        let shard =
+            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, RandomState::new()));
+        Self {
+            seed: RandomState::new(),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            free: Mutex::new(FreeSlots::new(capacity)),
+            wheel: Mutex::new(Wheel::new(slots)),
+            capacity,
+            created: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    /// The session of a packet with `tuple` in `domain` (see [`super::session_domain`]). `None` also if the packet is a SYN
+    /// that opens a connection anew whose last one is closing: it is to be decided and created like any first packet.
+    /// `tcp_flags` is 0 for what is not TCP. Changes nothing; see [`SessionTable::observe`].
+    pub fn lookup(&self, domain: Domain, tuple: &Tuple, tcp_flags: u8, now: Nanos) -> Option<Found> {
+        self.find(&(domain, *tuple), |session, last_seen| !Self::is_over(session, last_seen, tcp_flags, now))
+    }
+
+    /// The session that an ICMP error is about, by the tuple of the packet that it quotes (RFC 5508 section 4). The
+    /// direction is the error's own: against that of the quoted packet. Errors do not keep a session alive.
+    pub fn lookup_related(&self, domain: Domain, quoted: &Tuple, now: Nanos) -> Option<Found> {
+        self.lookup(domain, &quoted.reversed(), 0, now)
+    }
+
+    /// Makes a session for a first packet: `forward` is its tuple as it came in, `reply` the reverse of its tuple after all
+    /// edits. If another worker was first, that session is returned.
+    ///
+    /// # Errors
+    /// If the table is full, or another session has the same reply tuple.
+    pub fn create(
+        &self,
+        domain: Domain,
+        forward: Tuple,
+        reply: Tuple,
+        chain: Option<ChainId>,
+        tcp_flags: u8,
+        now: Nanos,
+    ) -> Result<Created, Refused> {
+        if lock(&self.free).is_full() {
+            self.tick(now, FULL_BUDGET);
+        }
+        self.displace(&(domain, forward), tcp_flags, now);
+        self.displace(&(domain, reply), tcp_flags, now);
+        let session = Session {
+            domain,
+            forward,
+            reply,
+            chain,
+            tracker: Tracker::new(forward.protocol, tcp_flags),
+            created: now,
+        };
+        let result = self.insert(session, now);
+        match result {
+            Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
+            Ok(_) => 0,
+            Err(_) => self.refused.fetch_add(1, Ordering::Relaxed),
+        };
+        result
+    }
+
+    /// Follows a packet of the session: refreshes it and moves its TCP state. `None` if there is no session any more.
+    pub fn observe(
+        &self,
+        id: SessionId,
+        direction: Direction,
+        tcp_flags: u8,
+        now: Nanos,
+    ) -> Option<SessionState> {
+        let slot = self.slots.get(id.index())?;
+        let mut content = slot.content();
+        let Content::Live(session) = &mut *content else { return None };
+        let state = session.tracker.observe(direction, tcp_flags);
+        slot.set_state(Some(state));
+        slot.seen(now);
+        Some(state)
+    }
+
+    /// Notes that cached programs of the session were in use at `now`. Lock-free; for sweeps of flow tables. False if the
+    /// session is gone or its packets must walk again (see [`SessionTable::is_established`]): the sweep drops the program.
+    pub fn touch(&self, id: SessionId, now: Nanos) -> bool {
+        let Some(slot) = self.slots.get(id.index()) else { return false };
+        let Some(state) = slot.state() else { return false };
+        slot.seen(now);
+        state.is_established()
+    }
+
+    /// Whether programs of the session may be cached: TCP from ESTABLISHED on until it closes, everything else at once.
+    pub fn is_established(&self, id: SessionId) -> bool {
+        self.slots.get(id.index()).and_then(Slot::state).is_some_and(SessionState::is_established)
+    }
+
+    /// Looks at up to `budget` sessions whose timers are due, and removes those that are out of time. Returns how many
+    /// were looked at; fewer than `budget` means that nothing is due any more.
+    pub fn tick(&self, now: Nanos, budget: usize) -> usize {
+        for looked_at in 0..budget {
+            // The lock is for this statement only: expiry takes others.
+            let due = lock(&self.wheel).next_due(now);
+            let Some(slot) = due else { return looked_at };
+            self.expire(slot, now);
+        }
+        budget
+    }
+
+    /// Removes the session, as an operator asks. False if it is gone already.
+    pub fn remove(&self, id: SessionId, now: Nanos) -> bool {
+        self.retire(id, Content::Gone(now), |_, _| true)
+    }
+
+    /// Counters and gauges.
+    pub fn counters(&self) -> SessionCounters {
+        SessionCounters {
+            in_use: lock(&self.free).in_use() as u64,
+            capacity: self.capacity as u64,
+            created: self.created.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            expired: self.expired.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Up to `limit` sessions for show, in the order of their slots. Locks one at a time.
+    pub fn entries(&self, now: Nanos, limit: usize) -> Vec<SessionEntry> {
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.state().is_some());
+        slots.filter_map(|(index, slot)| Self::entry(index, slot, now)).take(limit).collect()
+    }
+
+    fn entry(index: usize, slot: &Slot, now: Nanos) -> Option<SessionEntry> {
+        let content = slot.content();
+        let Content::Live(session) = &*content else { return None };
+        Some(SessionEntry {
+            id: SessionId(u32::try_from(index).ok()?),
+            domain: session.domain,
+            forward: session.forward,
+            reply: session.reply,
+            chain: session.chain,
+            state: session.tracker.state(),
+            age: now.saturating_sub(session.created),
+            expires: slot.last_seen().saturating_add(session.timeout()).saturating_sub(now),
+        })
+    }
+
+    /// Whether a session has run out of time, or gives way to a connection that these flags open anew.
+    fn is_over(session: &Session, last_seen: Nanos, tcp_flags: u8, now: Nanos) -> bool {
+        let reopened = session.forward.protocol == protocol::TCP
+            && session.tracker.state().is_closing()
+            && opens(tcp_flags);
+        reopened || last_seen.saturating_add(session.timeout()) <= now
+    }
+
+    fn find(&self, key: &Key, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
+        let shard = lock(self.shards.get(self.shard_of(key))?);
+        let (id, direction) = *shard.get(key)?;
+        let slot = self.slots.get(id.index())?;
+        let content = slot.content();
+        let Content::Live(session) = &*content else { return None };
+        wanted(session, slot.last_seen()).then(|| Found {
+            id,
+            direction,
+            chain: session.chain,
+            state: session.tracker.state(),
+        })
+    }
+
+    fn shard_of(&self, key: &Key) -> usize {
+        // The top bits: the shard's own map uses another seed anyway.
+        (self.seed.hash_one(key) >> 58) as usize % SHARDS
+    }
+
+    /// Calls `change` with the shards of both keys locked; once if they are one and the same.
+    fn with_shards<R>(&self, keys: [&Key; 2], change: impl FnOnce(&mut ShardPair<'_>) -> R) -> Option<R> {
+        let [first, second] = keys.map(|key| self.shard_of(key));
+        let mut low = lock(self.shards.get(first.min(second))?);
+        if first == second {
+            return Some(change(&mut ShardPair { first: &mut low, second: None }));
+        }
+        let mut high = lock(self.shards.get(first.max(second))?);
+        let (first, second) = if first < second { (&mut *low, &mut *high) } else { (&mut *high, &mut *low) };
+        Some(change(&mut ShardPair { first, second: Some(second) }))
+    }
+
+    fn insert(&self, session: Session, now: Nanos) -> Result<Created, Refused> {
+        let keys = [(session.domain, session.forward), (session.domain, session.reply)];
+        let deadline = now.saturating_add(session.timeout());
+        let created = self
+            .with_shards([&keys[0], &keys[1]], |shards| {
+                if let Some((id, direction)) = shards.first.get(&keys[0]) {
+                    return Ok(Created { id: *id, direction: *direction, new: false });
+                }
+                if shards.second().contains_key(&keys[1]) {
+                    return Err(Refused::ReplyTaken);
+                }
+                let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
+                let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
+                let id = SessionId(number);
+                let mut content = slot.content();
+                slot.set_last_seen(now);
+                slot.set_state(Some(session.tracker.state()));
+                *content = Content::Live(session);
+                // The reply first: if both tuples are the same, the packet is in the forward direction.
+                shards.second().insert(keys[1], (id, Direction::Reverse));
+                shards.first.insert(keys[0], (id, Direction::Forward));
+                Ok(Created { id, direction: Direction::Forward, new: true })
+            })
+            .unwrap_or(Err(Refused::Full))?;
+        if created.new {
+            lock(&self.wheel).arm(created.id.0, deadline, now);
+        }
+        Ok(created)
+    }
+
+    /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs.
+    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) {
+        let over = |session: &Session, last_seen| Self::is_over(session, last_seen, tcp_flags, now);
+        if let Some(found) = self.find(key, over) {
+            if self.retire(found.id, Content::Gone(now), over) {
+                self.expired.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A slot's timer is due: back to the free slots, or on the wheel again.
+    fn expire(&self, number: u32, now: Nanos) {
+        let Some(slot) = self.slots.get(number as usize) else { return };
+        let over = |session: &Session, last_seen| Self::is_over(session, last_seen, 0, now);
+        if self.retire(SessionId(number), Content::Free, over) {
+            self.expired.fetch_add(1, Ordering::Relaxed);
+            lock(&self.free).put_back(number, now);
+            return;
+        }
+        let mut content = slot.content();
+        match &*content {
+            Content::Live(session) => {
+                let deadline = slot.last_seen().saturating_add(session.timeout());
+                drop(content);
+                lock(&self.wheel).arm(number, deadline, now);
+            }
+            Content::Gone(since) => {
+                let since = *since;
+                *content = Content::Free;
+                lock(&self.free).put_back(number, since);
+            }
+            Content::Free => {}
+        }
+    }
+
+    /// Removes the session in a slot if it is `wanted` gone, and leaves `content` there.
+    fn retire(&self, id: SessionId, content: Content, wanted: impl Fn(&Session, Nanos) -> bool) -> bool {
+        let Some(slot) = self.slots.get(id.index()) else { return false };
+        let keys = match &*slot.content() {
+            Content::Live(session) if wanted(session, slot.last_seen()) => {
+                [(session.domain, session.forward), (session.domain, session.reply)]
+            }
+            _ => return false,
+        };
+        let removed = self.with_shards([&keys[0], &keys[1]], |shards| {
+            let mut place = slot.content();
+            // Looked at again, now that nobody can look the session up.
+            let same = matches!(&*place, Content::Live(session) if wanted(session, slot.last_seen())
+                && (session.domain, session.forward) == keys[0] && (session.domain, session.reply) == keys[1]);
+            if same {
+                shards.first.remove(&keys[0]);
+                shards.second().remove(&keys[1]);
+                slot.set_state(None);
+                *place = content;
+                lock(&self.free).session_gone();
+            }
+            same
+        });
+        removed.unwrap_or(false)
+    }
+}
+
+/// The locked shards of two keys.
+struct ShardPair<'a> {
+    first: &'a mut Shard,
+    /// `None` if the first is also the second's.
+    second: Option<&'a mut Shard>,
+}
+
+impl ShardPair<'_> {
+    fn second(&mut self) -> &mut Shard {
+        self.second.as_deref_mut().unwrap_or(self.first)
+    }
+}

@@ -1,0 +1,97 @@
+//! Which header fields a scope's flow key keeps, and why.
+
+use crate::chain::{Pipeline, Scope};
+use crate::decision::{Domain, FieldSet};
+use crate::flow::FlowMask;
+
+/// What sessions need to be told apart: the five-tuple, and the ICMP type that tells a request from a reply.
+const SESSION: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE);
+
+/// Sets the fields, the mask and the reasons of every scope of a pipeline.
+pub(super) fn specialise(pipeline: &mut Pipeline) {
+    let chained: Vec<Domain> = pipeline
+        .scopes
+        .iter()
+        .flatten()
+        .filter(|scope| !pipeline.classifier.chains_for(scope.id).is_empty())
+        .map(domain_of)
+        .collect();
+    let mut scopes = std::mem::take(&mut pipeline.scopes);
+    for scope in scopes.iter_mut().flatten() {
+        scope.chained = chained.contains(&domain_of(scope));
+        let why = reasons(pipeline, scope);
+        scope.fields = why.iter().fold(FieldSet::empty(), |all, (fields, _)| all | *fields);
+        scope.mask = FlowMask::new(scope.fields);
+        scope.why =
+            why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
+    }
+    pipeline.scopes = scopes;
+}
+
+/// The domain, the same for both ends of a cross-connect.
+fn domain_of(scope: &Scope) -> Domain {
+    match scope.domain {
+        Domain::CrossConnect(other) => Domain::CrossConnect(other.min(scope.id)),
+        domain => domain,
+    }
+}
+
+fn reasons(pipeline: &Pipeline, scope: &Scope) -> Vec<(FieldSet, String)> {
+    let mut why = Vec::new();
+    match scope.domain {
+        Domain::Vrf(id) => {
+            let vrf = pipeline.vrf(id);
+            let name = vrf.map_or("?", |vrf| vrf.name.as_str());
+            why.push((FieldSet::IP_DESTINATION, format!("routing in vrf {name}")));
+            if vrf.is_some_and(|vrf| vrf.multipath) {
+                why.push((FieldSet::FIVE_TUPLE, format!("equal-cost multipath in vrf {name}")));
+            }
+        }
+        Domain::Bridge(id) => {
+            let name = pipeline.bridge_names.get(id.index()).map_or("?", String::as_str);
+            why.push((
+                FieldSet::ETHER_SOURCE | FieldSet::ETHER_DESTINATION,
+                format!("learning and forwarding in bridge {name}"),
+            ));
+        }
+        Domain::CrossConnect(_) => {}
+    }
+    if !scope.chained {
+        return why;
+    }
+    why.push((SESSION | FieldSet::ETHER_TYPE, "sessions: chains are reachable from this domain".to_owned()));
+    let classified = pipeline.classifier.fields_for(scope.id);
+    if !classified.is_empty() {
+        why.push((classified, "the classifier's rules".to_owned()));
+    }
+    // A session may bring any chain of the domain to this scope, so every chain counts.
+    for chain in pipeline.chains.iter().flatten() {
+        for service in chain.hops.iter().filter_map(|hop| pipeline.services.get(*hop)) {
+            let fields = service.consults();
+            if !fields.is_empty() {
+                why.push((fields, format!("{} {} in chain {}", service.kind(), service.name(), chain.name)));
+            }
+        }
+    }
+    why
+}
+
+/// Names of fields, as `weir show pipeline` prints them.
+pub(crate) fn names(fields: FieldSet) -> Vec<&'static str> {
+    [
+        (FieldSet::ETHER_SOURCE, "ether-source"),
+        (FieldSet::ETHER_DESTINATION, "ether-destination"),
+        (FieldSet::ETHER_TYPE, "ether-type"),
+        (FieldSet::IP_SOURCE, "source"),
+        (FieldSet::IP_DESTINATION, "destination"),
+        (FieldSet::PROTOCOL, "protocol"),
+        (FieldSet::SOURCE_PORT, "source-port"),
+        (FieldSet::DESTINATION_PORT, "destination-port"),
+        (FieldSet::DSCP, "dscp"),
+        (FieldSet::TCP_FLAGS, "tcp-flags"),
+        (FieldSet::ICMP_TYPE, "icmp-type"),
+    ]
+    .into_iter()
+    .filter_map(|(field, name)| fields.contains(field).then_some(name))
+    .collect()
+}

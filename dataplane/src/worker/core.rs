@@ -1,0 +1,461 @@
+//! A worker's engine: takes a burst of received frames and leaves them staged for their ports, held, or dropped.
+//!
+//! ```text
+//! admit:  parse → decapsulate → scope → key     (all frames of the burst)
+//! pass:   flow look-up → replay, or walk → replay
+//! ```
+//!
+//! It knows no sockets and no clock: the run loop and the capture replay drive it alike.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::chain::{Scope, Walk, Walker};
+use crate::decision::{
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+};
+use crate::flow::table::milliseconds;
+use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
+use crate::frame::{BURST, Frame, FrameCache};
+use crate::l3::NeighbourAction;
+use crate::l3::icmp::RateLimiter;
+use crate::packet::{self, L3, Meta, PacketFlags, tcp_flags};
+use crate::snapshot::Snapshot;
+
+use super::counters::CounterBlock;
+use super::held::{HeldQueue, Origin};
+use super::stage::Stage;
+
+/// Frames between the one being parsed and the one being prefetched.
+const PREFETCH_AHEAD: usize = 4;
+/// How long a flow without packets is kept.
+const FLOW_IDLE_MS: u32 = 10_000;
+/// Time in which the whole flow table is swept once.
+const SWEEP_MS: u32 = 1_000;
+/// TCP flags that a watched flow's packets walk for.
+const WATCHED: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
+
+/// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope known.
+struct Admitted {
+    frame: Frame,
+    meta: Meta,
+    scope: ScopeId,
+    key: FlowKey,
+    hash: u64,
+    /// Never looked up: ARP, multicast.
+    slow: bool,
+}
+
+/// What a core is made of.
+pub struct CoreParts {
+    /// Shared token buckets.
+    pub meters: Arc<MeterTable>,
+    /// Shared limit of ICMP errors.
+    pub icmp: Arc<RateLimiter>,
+    /// Private frame cache.
+    pub cache: FrameCache,
+    /// Flow-table bound.
+    pub flows: usize,
+    /// Held-packet bound.
+    pub held: usize,
+    /// Seed of the flow table.
+    pub seed: [u64; 8],
+}
+
+/// One worker's engine.
+pub struct Core {
+    pub(super) flows: FlowTable,
+    /// Free frames.
+    pub cache: FrameCache,
+    /// Counters, also read by the control thread.
+    pub counters: Arc<CounterBlock>,
+    meters: MeterCache,
+    path: PathBuilder,
+    pub(super) held: HeldQueue,
+    pub(super) stage: Stage,
+    pub(super) asks: RefCell<Vec<NeighbourAction>>,
+    pub(super) icmp: Arc<RateLimiter>,
+    pub(super) scratch: Vec<u8>,
+    work: Vec<Admitted>,
+    pub(super) now: Nanos,
+    now_ms: u32,
+    swept_ms: u32,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("flows", &self.flows).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// An engine with empty private tables.
+    pub fn new(parts: CoreParts) -> Self {
+        let meters = MeterCache::new(&parts.meters);
+        Self {
+            flows: FlowTable::new(parts.flows, parts.seed),
+            cache: parts.cache,
+            counters: Arc::default(),
+            meters,
+            path: PathBuilder::default(),
+            held: HeldQueue::new(parts.held),
+            stage: Stage::default(),
+            asks: RefCell::new(Vec::with_capacity(64)),
+            icmp: parts.icmp,
+            scratch: Vec::with_capacity(2048),
+            work: Vec::with_capacity(BURST),
+            now: 0,
+            now_ms: 0,
+            swept_ms: 0,
+        }
+    }
+
+    /// Sets the engine's clock; it never runs backwards.
+    #[inline]
+    pub fn set_clock(&mut self, now: Nanos) {
+        self.now = self.now.max(now);
+        self.now_ms = milliseconds(self.now);
+    }
+
+    /// Runs a burst of frames received by `port` through the engine. `frames` is empty afterwards.
+    #[inline]
+    pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
+        self.counters.received.add(frames.len() as u64);
+        let mut work = std::mem::take(&mut self.work);
+        let mut rest = frames.drain(..);
+        loop {
+            if let Some(later) = rest.as_slice().get(PREFETCH_AHEAD) {
+                later.prefetch();
+            }
+            let Some(frame) = rest.next() else { break };
+            if let Some(admitted) = self.admit(snapshot, port, frame) {
+                self.flows.prefetch_bucket(admitted.hash);
+                work.push(admitted);
+            }
+        }
+        drop(rest);
+        for admitted in &work {
+            self.flows.prefetch_entry(admitted.hash);
+        }
+        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
+        for admitted in work.drain(..) {
+            self.pass(snapshot, &replay, epoch, admitted);
+        }
+        self.work = work;
+    }
+
+    /// Parses a frame, takes the outer headers off if it is addressed to a VTEP of ours, finds its scope and its key.
+    /// What is refused here is dropped and counted here.
+    #[inline]
+    fn admit(&mut self, snapshot: &Snapshot, port: PortId, mut frame: Frame) -> Option<Admitted> {
+        let pipeline = &snapshot.pipeline;
+        let mut meta = Meta::default();
+        if let Err(malformed) = packet::parse_into(frame.bytes(), &mut meta) {
+            self.drop_frame(frame, malformed.into());
+            return None;
+        }
+        let Some(mut scope) = pipeline.scope_of(port, meta.vlan()) else {
+            let configured = pipeline.by_port.get(port.index()).is_some_and(|scopes| !scopes.is_empty());
+            let reason = if configured { DropReason::UnknownVlan } else { DropReason::NotConfigured };
+            self.drop_frame(frame, reason);
+            return None;
+        };
+        let mut slow = false;
+        if matches!(scope.domain, Domain::Vrf(_)) {
+            match self.admit_routed(scope, &frame, &meta) {
+                Ok(is_slow) => slow = is_slow,
+                Err(reason) => {
+                    self.drop_frame(frame, reason);
+                    return None;
+                }
+            }
+            if !slow {
+                match decapsulate(snapshot, &mut frame, &mut meta) {
+                    Ok(None) => {}
+                    Ok(Some(inner)) => {
+                        let Some(inner) = pipeline.scope(inner) else {
+                            self.drop_frame(frame, DropReason::NotConfigured);
+                            return None;
+                        };
+                        scope = inner;
+                        if matches!(scope.domain, Domain::Vrf(_)) {
+                            match self.admit_routed(scope, &frame, &meta) {
+                                Ok(is_slow) => slow = is_slow,
+                                Err(reason) => {
+                                    self.drop_frame(frame, reason);
+                                    return None;
+                                }
+                            }
+                        }
+                    }
+                    Err(reason) => {
+                        self.drop_frame(frame, reason);
+                        return None;
+                    }
+                }
+            }
+        }
+        let key = FlowKey::new(scope.id, frame.bytes(), &meta, &scope.mask);
+        let hash = self.flows.hash(&key);
+        Some(Admitted { frame, scope: scope.id, meta, key, hash, slow })
+    }
+
+    /// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow
+    /// path (ARP, groups, sources to be looked at).
+    #[inline]
+    fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+        let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
+        if group || meta.l3 == L3::Arp {
+            return Ok(true);
+        }
+        match frame.bytes().first_chunk::<6>() {
+            Some(destination) if *destination == scope.mac.0 => {}
+            _ => return Err(DropReason::NotForUs),
+        }
+        Ok(suspicious_source(frame.bytes(), meta))
+    }
+
+    /// Passes one admitted packet: by its flow's program, or by a walk.
+    #[inline]
+    fn pass(&mut self, snapshot: &Snapshot, replay: &Replay<'_>, epoch: u32, admitted: Admitted) {
+        let Admitted { mut frame, meta, scope, key, hash, slow } = admitted;
+        let slot = if slow { Slot::NONE } else { self.flows.find(&key, hash) };
+        let watched = meta.tcp_flags & WATCHED != 0;
+        if let Some((entry, rewrite)) = self.flows.entry_and_rewrite(slot) {
+            let current = entry.generation == snapshot.generation as u32 && entry.epoch == epoch;
+            if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
+                entry.count(frame.len(), self.now_ms);
+                self.counters.flow_hits.add(1);
+                let outcome =
+                    replay.run(&mut frame, &meta, &entry.program, rewrite, &mut self.meters, self.now);
+                match outcome {
+                    Outcome::Send(port) => self.stage.push(port, frame),
+                    other => {
+                        let program = entry.program;
+                        let rewrite = *rewrite;
+                        self.unusual(
+                            snapshot,
+                            frame,
+                            meta,
+                            Origin::Received(scope),
+                            other,
+                            &program,
+                            &rewrite,
+                        );
+                    }
+                }
+                return;
+            }
+        }
+        self.pass_slowly(snapshot, replay, epoch, Admitted { frame, meta, scope, key, hash, slow });
+    }
+
+    /// A packet whose flow has no program, or none that is still right.
+    #[cold]
+    fn pass_slowly(&mut self, snapshot: &Snapshot, replay: &Replay<'_>, epoch: u32, admitted: Admitted) {
+        let Admitted { mut frame, meta, scope: scope_id, key, hash, slow } = admitted;
+        let Some(scope) = snapshot.pipeline.scope(scope_id) else {
+            return self.drop_frame(frame, DropReason::NotConfigured);
+        };
+        let asks = std::mem::take(&mut self.asks);
+        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let generation = snapshot.generation as u32;
+        let slot = if slow { Slot::NONE } else { self.flows.find(&key, hash) };
+        let watched = meta.tcp_flags & WATCHED != 0;
+        // Only the forwarding tables moved: only the forwarding is asked again.
+        let mut again = None;
+        if let Some((entry, rewrite)) = self.flows.entry_and_rewrite(slot) {
+            if entry.generation == generation && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
+                let rewrite = *rewrite;
+                if walker.forward_again(scope, frame.bytes(), &meta, &mut entry.program, &rewrite, self.now) {
+                    entry.epoch = epoch;
+                    entry.count(frame.len(), self.now_ms);
+                    self.counters.flow_hits.add(1);
+                    again = Some((entry.program, rewrite));
+                }
+            }
+        }
+        let (program, rewrite) = match again {
+            Some(programmed) => programmed,
+            None => {
+                self.counters.flow_misses.add(1);
+                match walker.walk(scope, frame.bytes(), &meta, self.now, &mut self.path) {
+                    Walk::Program { program, rewrite, cache } => {
+                        if cache && !slow {
+                            let slot = self.flows.insert(
+                                &key,
+                                hash,
+                                program,
+                                rewrite,
+                                generation,
+                                epoch,
+                                self.now_ms,
+                            );
+                            if let Some(entry) = self.flows.entry_mut(slot) {
+                                entry.count(frame.len(), self.now_ms);
+                            }
+                        } else if slot != Slot::NONE {
+                            self.flows.remove(&key, hash);
+                        }
+                        (program, rewrite)
+                    }
+                    Walk::Local => {
+                        self.asks = asks;
+                        self.local(snapshot, scope, frame, &meta);
+                        return self.answer_asks(snapshot);
+                    }
+                    Walk::Flood(program, rewrite) => {
+                        self.asks = asks;
+                        self.flood(snapshot, scope, frame, &meta, program, rewrite);
+                        return self.answer_asks(snapshot);
+                    }
+                }
+            }
+        };
+        self.asks = asks;
+        match replay.run(&mut frame, &meta, &program, &rewrite, &mut self.meters, self.now) {
+            Outcome::Send(port) => self.stage.push(port, frame),
+            other => {
+                self.unusual(snapshot, frame, meta, Origin::Received(scope_id), other, &program, &rewrite);
+            }
+        }
+        self.answer_asks(snapshot);
+    }
+
+    /// Replays a program on a frame of the slow path.
+    pub(super) fn run(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &mut Frame,
+        meta: &Meta,
+        program: &Program,
+        rewrite: &Rewrite,
+    ) -> Outcome {
+        snapshot.replay().run(frame, meta, program, rewrite, &mut self.meters, self.now)
+    }
+
+    /// Takes a held packet up again where it was left.
+    pub(super) fn resume(&mut self, snapshot: &Snapshot, frame: Frame, meta: Meta, scope: ScopeId) {
+        let Some(known) = snapshot.pipeline.scope(scope) else {
+            return self.drop_frame(frame, DropReason::NotConfigured);
+        };
+        let key = FlowKey::new(scope, frame.bytes(), &meta, &known.mask);
+        let hash = self.flows.hash(&key);
+        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
+        self.pass(snapshot, &replay, epoch, Admitted { frame, meta, scope, key, hash, slow: false });
+    }
+
+    /// Counts and frees.
+    #[inline]
+    pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason) {
+        self.counters.count_drop(reason);
+        self.cache.free(frame);
+    }
+
+    /// Hands each port's staged frames to `send`, which takes what it can. What it leaves is dropped and counted.
+    #[inline]
+    pub fn flush(&mut self, mut send: impl FnMut(PortId, &mut Vec<Frame>, &mut FrameCache, &CounterBlock)) {
+        let Self { stage, cache, counters, .. } = self;
+        stage.flush(|port, frames| {
+            send(port, frames, cache, counters);
+            for frame in frames.drain(..) {
+                counters.count_drop(DropReason::TransmitQueueFull);
+                cache.free(frame);
+            }
+        });
+    }
+
+    /// Keeps the tables: sweeps part of the flow table, and takes up held packets whose neighbour answered.
+    pub fn housekeep(&mut self, snapshot: &Snapshot) {
+        let elapsed = self.now_ms.wrapping_sub(self.swept_ms);
+        if elapsed > 0 {
+            self.swept_ms = self.now_ms;
+            self.sweep(snapshot, elapsed);
+            self.counters.flows.set(self.flows.len() as u64);
+            self.counters.flow_evictions.set(self.flows.evictions());
+        }
+        self.counters.held.set(self.held.len() as u64);
+        if self.held.due(snapshot.tables.neighbours.epoch(), self.now) {
+            self.release(snapshot);
+        }
+    }
+
+    /// Sweeps so many buckets that the table is done once in [`SWEEP_MS`]: idle flows go, and what used flows refer to is
+    /// kept alive.
+    fn sweep(&mut self, snapshot: &Snapshot, elapsed: u32) {
+        if self.flows.is_empty() {
+            return;
+        }
+        let buckets = (self.flows.buckets() as u64 * u64::from(elapsed.min(SWEEP_MS)) / u64::from(SWEEP_MS))
+            as usize
+            + 1;
+        let (tables, now, now_ms) = (&snapshot.tables, self.now, self.now_ms);
+        let seconds = (now / 1_000_000_000) as u32;
+        self.flows.sweep(buckets, |entry| {
+            let idle = now_ms.wrapping_sub(entry.used);
+            // Drops are decided about anew once a sweep: a session may vouch for the flow by now.
+            if idle > FLOW_IDLE_MS || entry.program.ops.contains(Ops::DROP) {
+                return false;
+            }
+            if idle > 2 * SWEEP_MS {
+                return true;
+            }
+            let program = &entry.program;
+            if program.ops.contains(Ops::SESSION) && !tables.sessions.touch(program.session, now) {
+                // The session closed or is gone: the flow's next packet walks.
+                return false;
+            }
+            for adjacency in [program.adjacency, program.inner] {
+                tables.adjacencies.touch(adjacency, seconds);
+            }
+            for meter in program.meters.iter().take(usize::from(program.meter_count)) {
+                tables.meters.touch(MeterId(u32::from(*meter)), seconds);
+            }
+            if let Some(Domain::Bridge(bridge)) =
+                snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain)
+            {
+                tables.macs.touch(bridge, entry.key.ether_source(), entry.key.scope(), now);
+            }
+            true
+        });
+    }
+
+    /// Flows with their slots, for display.
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+}
+
+/// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
+/// closer. A flow key without the source cannot tell.
+#[inline]
+fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
+    let at = usize::from(meta.l3_offset);
+    match meta.l3 {
+        L3::V4 => packet.get(at + 12).is_none_or(|first| matches!(first, 0 | 127 | 169 | 224..)),
+        L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
+        L3::Arp | L3::Other => false,
+    }
+}
+
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+#[inline]
+fn decapsulate(
+    snapshot: &Snapshot,
+    frame: &mut Frame,
+    meta: &mut Meta,
+) -> Result<Option<ScopeId>, DropReason> {
+    let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
+    let decap = decap?;
+    if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
+        return Err(DropReason::VxlanMalformed);
+    }
+    *meta = Meta::default();
+    packet::parse_into(frame.bytes(), meta)?;
+    if meta.vlan_tags > 0 {
+        return Err(DropReason::VxlanInnerVlan);
+    }
+    meta.outer_ecn = decap.outer_ecn;
+    meta.endpoint = decap.endpoint.0;
+    Ok(Some(decap.scope))
+}

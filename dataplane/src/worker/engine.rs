@@ -1,0 +1,252 @@
+//! The engine without threads, sockets or a clock of its own: what captures, tests and benchmarks drive.
+//!
+//! The same code as in a worker; frames come in and go out as bytes, and time is what the caller says. Runs are
+//! deterministic: seeds are fixed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_config::{Config, HugePages};
+
+use crate::decision::{Nanos, PortId};
+use crate::frame::{Frame, FrameCache, FrameMemory, FramePool, MemoryError};
+use crate::l3::icmp::RateLimiter;
+use crate::snapshot::{CompileError, PortFacts, Registry, Shared, Snapshot};
+
+use super::core::{Core, CoreParts};
+use super::display;
+use super::status::{Counters, FlowStatus};
+use super::tick;
+
+/// The engine's clock at the start.
+pub const START: Nanos = 1_000_000_000;
+/// Timer steps taken one by one when the clock jumps; beyond, they are taken in larger strides.
+const STEPS: u64 = 100_000;
+
+/// Why an engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The configuration cannot be compiled.
+    #[error("{0}")]
+    Compile(#[from] CompileError),
+    /// There is no memory for frames.
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+}
+
+/// One single-threaded engine.
+pub struct Engine {
+    core: Core,
+    snapshot: Arc<Snapshot>,
+    shared: Shared,
+    registry: Registry,
+    facts: BTreeMap<String, PortFacts>,
+    port_names: BTreeMap<u16, String>,
+    burst: Vec<Frame>,
+    next_tick: Nanos,
+    output: Vec<(String, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that runs `config`. Ports need no devices: MAC, addresses and MTU come from the configuration.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn new(config: &Config) -> Result<Self, EngineError> {
+        let memory = FrameMemory::map(
+            config.memory.frames,
+            u16::try_from(config.memory.frame_size).unwrap_or(2048),
+            HugePages::Auto,
+        )?;
+        Self::with_pool(config, &FramePool::new(memory))
+    }
+
+    /// An engine that runs `config` on frames of `pool`.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn with_pool(config: &Config, pool: &Arc<FramePool>) -> Result<Self, EngineError> {
+        let shared = Shared::new(config, 1, 0x7765_6972);
+        let mut registry = Registry::default();
+        let facts = BTreeMap::new();
+        let config = Arc::new(config.clone());
+        let snapshot = Arc::new(Snapshot::compile(&config, &facts, &mut registry, &shared, 1, START)?);
+        let core = Core::new(CoreParts {
+            meters: Arc::clone(&shared.tables.meters),
+            icmp: Arc::new(RateLimiter::new(config.limits.icmp_errors_per_second)),
+            cache: FrameCache::new(Arc::clone(pool)),
+            flows: config.limits.flows as usize,
+            held: config.limits.held_packets as usize,
+            seed: [3, 5, 7, 11, 13, 17, 19, 23].map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        });
+        let mut engine = Self {
+            core,
+            snapshot,
+            shared,
+            registry,
+            facts,
+            port_names: BTreeMap::new(),
+            burst: Vec::with_capacity(crate::frame::BURST),
+            next_tick: START,
+            output: Vec::new(),
+        };
+        engine.name_ports();
+        engine.core.set_clock(START);
+        Ok(engine)
+    }
+
+    /// Puts another configuration in force: sessions, neighbours and bridge entries survive.
+    ///
+    /// # Errors
+    /// [`EngineError::Compile`]; the running generation is untouched.
+    pub fn apply(&mut self, config: &Config) -> Result<u64, EngineError> {
+        let generation = self.snapshot.generation + 1;
+        let config = Arc::new(config.clone());
+        let now = self.core.now;
+        let snapshot =
+            Snapshot::compile(&config, &self.facts, &mut self.registry, &self.shared, generation, now)?;
+        self.snapshot = Arc::new(snapshot);
+        self.name_ports();
+        Ok(generation)
+    }
+
+    fn name_ports(&mut self) {
+        for name in self.snapshot.config.ports.keys() {
+            if let Ok(PortId(id)) = self.registry.port(name) {
+                self.port_names.insert(id, name.clone());
+            }
+        }
+    }
+
+    /// The number of a port.
+    pub fn port(&self, name: &str) -> Option<PortId> {
+        self.port_names.iter().find(|(_, have)| *have == name).map(|(id, _)| PortId(*id))
+    }
+
+    /// The clock.
+    pub fn now(&self) -> Nanos {
+        self.core.now
+    }
+
+    /// Sets the clock to `now`, running every timer on the way. Frames that timers make are handed to `sent` with the
+    /// port's name and the time at which they left.
+    pub fn advance(&mut self, now: Nanos, mut sent: impl FnMut(&str, Nanos, &[u8])) {
+        let stride = ((now.saturating_sub(self.core.now)) / STEPS).max(tick::TICK);
+        while self.next_tick <= now {
+            self.core.set_clock(self.next_tick);
+            self.next_tick += stride;
+            tick::run(&mut self.core, &self.snapshot);
+            self.core.housekeep(&self.snapshot);
+            let at = self.core.now;
+            self.flush(|port, bytes| sent(port, at, bytes));
+        }
+        self.core.set_clock(now);
+        self.core.housekeep(&self.snapshot);
+        self.flush(|port, bytes| sent(port, now, bytes));
+    }
+
+    /// Receives frames on a port as one burst. What leaves is handed to `sent` with the port's name. A frame that does
+    /// not fit a chunk, or for which there is no chunk, is not received: the number of frames received is returned.
+    pub fn receive(&mut self, port: &str, frames: &[&[u8]], sent: impl FnMut(&str, &[u8])) -> usize {
+        let Some(id) = self.port(port) else { return 0 };
+        let mut burst = std::mem::take(&mut self.burst);
+        for bytes in frames {
+            let Some(mut frame) = self.core.cache.alloc() else { break };
+            if frame.write(bytes) {
+                burst.push(frame);
+            } else {
+                self.core.cache.free(frame);
+            }
+        }
+        let count = burst.len();
+        self.core.process(&self.snapshot, id, &mut burst);
+        self.burst = burst;
+        self.core.housekeep(&self.snapshot);
+        self.flush(sent);
+        count
+    }
+
+    /// Receives one frame; what left stays for [`take_sent`](Self::take_sent).
+    pub fn inject(&mut self, port: &str, bytes: &[u8]) {
+        let mut output = std::mem::take(&mut self.output);
+        self.receive(port, &[bytes], |port, bytes| output.push((port.to_owned(), bytes.to_vec())));
+        self.output = output;
+    }
+
+    /// Runs a burst of whole frames through the engine and hands what leaves to `sent`, frame by frame: for benchmarks,
+    /// which bring their own frames and want them back.
+    #[inline]
+    pub fn process(
+        &mut self,
+        port: PortId,
+        burst: &mut Vec<Frame>,
+        mut sent: impl FnMut(PortId, &mut Vec<Frame>, &mut FrameCache),
+    ) {
+        self.core.process(&self.snapshot, port, burst);
+        self.core.flush(|port, frames, cache, counters| {
+            counters.transmitted.add(frames.len() as u64);
+            sent(port, frames, cache);
+        });
+    }
+
+    /// The private frame cache.
+    pub fn cache(&mut self) -> &mut FrameCache {
+        &mut self.core.cache
+    }
+
+    /// Advances the clock by `nanos`; what left stays for [`take_sent`](Self::take_sent).
+    pub fn wait(&mut self, nanos: Nanos) {
+        let mut output = std::mem::take(&mut self.output);
+        self.advance(self.core.now + nanos, |port, _, bytes| output.push((port.to_owned(), bytes.to_vec())));
+        self.output = output;
+    }
+
+    /// What left since the last call: port name and frame, in order.
+    pub fn take_sent(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn flush(&mut self, mut sent: impl FnMut(&str, &[u8])) {
+        let names = &self.port_names;
+        self.core.flush(|port, frames, cache, counters| {
+            counters.transmitted.add(frames.len() as u64);
+            let name = names.get(&port.0).map_or("?", String::as_str);
+            for frame in frames.drain(..) {
+                sent(name, frame.bytes());
+                cache.free(frame);
+            }
+        });
+    }
+
+    /// Counters now.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.core.counters.held.set(self.core.held.len() as u64);
+        self.core.counters.add_to(&mut sum);
+        let macs = self.shared.tables.macs.counters();
+        (sum.mac_moves, sum.mac_refused) = (macs.moved, macs.refused);
+        sum
+    }
+
+    /// At most `limit` flows.
+    pub fn flows(&self, limit: usize) -> Vec<FlowStatus> {
+        display::flows(0, &self.core, &self.snapshot, limit)
+    }
+
+    /// The running generation.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.core.abandon_held();
+    }
+}

@@ -1,0 +1,401 @@
+//! The run loop of one worker thread: poll the queues, run the engine, send, keep house, idle.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender};
+use crossbeam_queue::ArrayQueue;
+use weir_config::Idle;
+
+use crate::decision::{DropReason, Nanos, PortId};
+use crate::frame::{BURST, Frame, FrameCache};
+use crate::io::{PortQueue, QueueCounters, Wake};
+use crate::snapshot::Snapshot;
+
+use super::core::Core;
+use super::counters::CounterBlock;
+use super::display;
+use super::status::FlowStatus;
+use super::tick::Ticker;
+
+/// Most ports in the life of a process.
+pub(super) const MAX_PORTS: usize = 1024;
+/// No worker.
+pub(super) const NOBODY: u16 = u16::MAX;
+/// Frames that wait to be taken over by another worker.
+const HANDOFF: usize = 1024;
+/// Empty turns before a worker pauses, then naps, then blocks.
+const SPINS: u32 = 2_000;
+const NAPS: u32 = 100;
+const NAP: Duration = Duration::from_micros(50);
+/// How long a worker blocks at the most: timers are looked at that often.
+const BLOCK: Duration = Duration::from_millis(100);
+
+/// The engine's clock: nanoseconds since the data plane started, never zero.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    #[inline]
+    pub(super) fn now(&self) -> Nanos {
+        self.0.elapsed().as_nanos() as Nanos + 1_000_000_000
+    }
+}
+
+/// One queue with what a worker needs to know of it.
+pub(super) struct Queue {
+    pub(super) port: PortId,
+    pub(super) number: u32,
+    pub(super) io: Box<dyn PortQueue>,
+}
+
+/// What control tells a worker.
+pub(super) enum Mail {
+    /// Poll this queue.
+    Adopt(Queue),
+    /// Close the queues of this port, then answer.
+    Release(PortId, Sender<()>),
+    /// Tell the flow table.
+    Flows(usize, Sender<Vec<FlowStatus>>),
+    /// Tell the counters of the queues.
+    Queues(Sender<Vec<(PortId, u32, QueueCounters)>>),
+    /// Drain, close every queue, and end.
+    Stop,
+}
+
+/// What a worker tells control.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    /// The device behind a queue is gone; the queue is closed.
+    Lost(PortId),
+}
+
+/// How others reach a worker.
+pub(super) struct Door {
+    pub(super) mail: Sender<Mail>,
+    has_mail: AtomicBool,
+    handoff: ArrayQueue<(PortId, Frame)>,
+    wake: Wake,
+    pub(super) counters: Arc<CounterBlock>,
+    pub(super) core: usize,
+    pub(super) flow_capacity: usize,
+}
+
+impl Door {
+    /// Puts mail into the worker's box and wakes it.
+    pub(super) fn send(&self, mail: Mail) -> bool {
+        let sent = self.mail.send(mail).is_ok();
+        self.has_mail.store(true, Ordering::Release);
+        self.wake.wake();
+        sent
+    }
+
+    /// Wakes the worker: something that it looks at every turn has changed.
+    pub(super) fn nudge(&self) {
+        self.wake.wake();
+    }
+}
+
+/// What all workers share.
+pub(super) struct Common {
+    pub(super) snapshots: ArcSwap<Snapshot>,
+    /// Worker that sends for a port, by port, for the workers that have no queue there.
+    pub(super) senders: Vec<AtomicU16>,
+    pub(super) doors: Vec<Arc<Door>>,
+    pub(super) events: Sender<Event>,
+    pub(super) clock: Clock,
+    pub(super) idle: Idle,
+}
+
+/// One worker.
+pub(super) struct Worker {
+    id: usize,
+    core: Core,
+    snapshot: Arc<Snapshot>,
+    common: Arc<Common>,
+    door: Arc<Door>,
+    mail: Receiver<Mail>,
+    queues: Vec<Queue>,
+    /// Index into `queues` of the queue that sends for a port.
+    transmit: Vec<Option<usize>>,
+    descriptors: Vec<RawFd>,
+    burst: Vec<Frame>,
+    ticker: Option<Ticker>,
+    empty_turns: u32,
+    stopping: bool,
+}
+
+/// Makes the door of a worker, and the end that the worker reads its mail from.
+pub(super) fn door(
+    counters: Arc<CounterBlock>,
+    core: usize,
+    flow_capacity: usize,
+) -> std::io::Result<(Arc<Door>, Receiver<Mail>)> {
+    let (mail, receiver) = crossbeam_channel::unbounded();
+    let door = Door {
+        mail,
+        has_mail: AtomicBool::new(false),
+        handoff: ArrayQueue::new(HANDOFF),
+        wake: Wake::new()?,
+        counters,
+        core,
+        flow_capacity,
+    };
+    Ok((Arc::new(door), receiver))
+}
+
+impl Worker {
+    pub(super) fn new(id: usize, core: Core, common: Arc<Common>, mail: Receiver<Mail>) -> Option<Self> {
+        let door = Arc::clone(common.doors.get(id)?);
+        door.counters.generation.set(common.snapshots.load().generation);
+        Some(Self {
+            id,
+            core,
+            snapshot: common.snapshots.load_full(),
+            door,
+            mail,
+            queues: Vec::new(),
+            transmit: vec![None; MAX_PORTS],
+            descriptors: Vec::new(),
+            burst: Vec::with_capacity(BURST),
+            ticker: (id == 0).then(Ticker::default),
+            empty_turns: 0,
+            stopping: false,
+            common,
+        })
+    }
+
+    /// Polls until told to stop.
+    pub(super) fn run(mut self) {
+        while !self.stopping {
+            let busy = self.turn();
+            if busy {
+                self.empty_turns = 0;
+            } else {
+                self.idle();
+            }
+        }
+        self.wind_up();
+    }
+
+    /// One turn: mail, snapshot, every queue once, frames handed over, housekeeping. Says whether there was traffic.
+    #[inline]
+    fn turn(&mut self) -> bool {
+        self.door.counters.loops.add(1);
+        if self.door.has_mail.load(Ordering::Acquire) {
+            self.read_mail();
+        }
+        self.pick_up();
+        self.core.set_clock(self.common.clock.now());
+        let mut frames = 0;
+        for at in 0..self.queues.len() {
+            frames += self.poll_queue(at);
+        }
+        frames += self.take_over();
+        self.core.housekeep(&self.snapshot);
+        if let Some(ticker) = &mut self.ticker {
+            ticker.tick(&mut self.core, &self.snapshot);
+        }
+        self.send();
+        let mut lost = false;
+        for queue in &mut self.queues {
+            queue.io.service(&mut self.core.cache);
+            lost |= !queue.io.alive();
+        }
+        if lost {
+            self.drop_lost();
+        }
+        frames > 0
+    }
+
+    #[inline]
+    fn poll_queue(&mut self, at: usize) -> usize {
+        let Some(queue) = self.queues.get_mut(at) else { return 0 };
+        let count = queue.io.receive(&mut self.burst, BURST, &mut self.core.cache);
+        if count > 0 {
+            let port = queue.port;
+            self.core.process(&self.snapshot, port, &mut self.burst);
+            self.send();
+        }
+        count
+    }
+
+    /// Frames that other workers hand over to be sent.
+    #[inline]
+    fn take_over(&mut self) -> usize {
+        let mut count = 0;
+        while count < BURST {
+            let Some((port, frame)) = self.door.handoff.pop() else { break };
+            self.core.counters.handed_in.add(1);
+            self.core.stage.push(port, frame);
+            count += 1;
+        }
+        count
+    }
+
+    /// Sends what is staged.
+    #[inline]
+    fn send(&mut self) {
+        let Self { core, queues, transmit, common, id, .. } = self;
+        core.flush(|port, frames, cache, counters| {
+            let queue = transmit.get(port.index()).copied().flatten().and_then(|at| queues.get_mut(at));
+            match queue {
+                Some(queue) => transmit_all(queue, frames, cache, counters),
+                None => hand_over(common, *id, port, frames, cache, counters),
+            }
+        });
+    }
+
+    /// Goes on to the newest snapshot. The old one is freed by the control thread, which holds it until every worker has
+    /// moved on.
+    #[inline]
+    fn pick_up(&mut self) {
+        let newest = self.common.snapshots.load();
+        if newest.generation != self.snapshot.generation {
+            self.snapshot = Arc::clone(&newest);
+            self.door.counters.generation.set(self.snapshot.generation);
+        }
+    }
+
+    #[cold]
+    fn read_mail(&mut self) {
+        self.door.has_mail.store(false, Ordering::Release);
+        while let Ok(mail) = self.mail.try_recv() {
+            match mail {
+                Mail::Adopt(queue) => {
+                    self.core.stage.reserve(queue.port.index() + 1);
+                    self.queues.push(queue);
+                }
+                Mail::Release(port, done) => {
+                    self.close_queues(|queue| queue.port == port);
+                    let _ = done.send(());
+                }
+                Mail::Flows(limit, reply) => {
+                    let _ = reply.send(display::flows(self.id, &self.core, &self.snapshot, limit));
+                }
+                Mail::Queues(reply) => {
+                    let all = self.queues.iter().map(|queue| (queue.port, queue.number, queue.io.counters()));
+                    let _ = reply.send(all.collect());
+                }
+                Mail::Stop => self.stopping = true,
+            }
+            self.index_queues();
+        }
+    }
+
+    fn index_queues(&mut self) {
+        self.transmit.fill(None);
+        for (at, queue) in self.queues.iter().enumerate() {
+            if let Some(place) = self.transmit.get_mut(queue.port.index()) {
+                place.get_or_insert(at);
+            }
+        }
+        self.descriptors.clear();
+        self.descriptors.extend(self.queues.iter().filter_map(|queue| queue.io.descriptor()));
+    }
+
+    fn close_queues(&mut self, which: impl Fn(&Queue) -> bool) {
+        let (close, keep): (Vec<_>, Vec<_>) = self.queues.drain(..).partition(which);
+        self.queues = keep;
+        for mut queue in close {
+            queue.io.close(&mut self.core.cache);
+        }
+        self.index_queues();
+    }
+
+    #[cold]
+    fn drop_lost(&mut self) {
+        for queue in self.queues.iter().filter(|queue| !queue.io.alive()) {
+            let _ = self.common.events.send(Event::Lost(queue.port));
+        }
+        self.close_queues(|queue| !queue.io.alive());
+    }
+
+    fn idle(&mut self) {
+        self.empty_turns = self.empty_turns.saturating_add(1);
+        if self.common.idle == Idle::Spin || self.empty_turns < SPINS {
+            std::hint::spin_loop();
+            return;
+        }
+        self.door.counters.sleeps.add(1);
+        if self.empty_turns < SPINS + NAPS {
+            std::thread::sleep(NAP);
+            return;
+        }
+        let Door { handoff, has_mail, wake, .. } = &*self.door;
+        // Held packets and their timers want a closer look than the usual one.
+        let timeout = if self.core.held.is_empty() { BLOCK } else { Duration::from_millis(1) };
+        let generation = self.snapshot.generation;
+        wake.sleep(&self.descriptors, timeout, || {
+            !handoff.is_empty()
+                || has_mail.load(Ordering::Acquire)
+                || self.common.snapshots.load().generation != generation
+        });
+    }
+
+    /// Sends what is left, frees what is held, closes the queues.
+    fn wind_up(&mut self) {
+        self.take_over();
+        self.core.abandon_held();
+        self.send();
+        for queue in &mut self.queues {
+            queue.io.service(&mut self.core.cache);
+        }
+        self.close_queues(|_| true);
+        while let Some((_, frame)) = self.door.handoff.pop() {
+            self.core.counters.handed_in.add(1);
+            self.core.drop_frame(frame, DropReason::InterfaceDown);
+        }
+        self.core.cache.flush();
+    }
+}
+
+/// Sends frames by a queue of this worker's own. A full ring is reaped once and tried again; what still does not fit
+/// stays, and is counted by the caller.
+#[inline]
+fn transmit_all(queue: &mut Queue, frames: &mut Vec<Frame>, cache: &mut FrameCache, counters: &CounterBlock) {
+    let mut sent = queue.io.transmit(frames, cache);
+    if !frames.is_empty() {
+        queue.io.service(cache);
+        sent += queue.io.transmit(frames, cache);
+    }
+    counters.transmitted.add(sent as u64);
+}
+
+/// Hands frames to the worker that sends for their port.
+#[cold]
+fn hand_over(
+    common: &Common,
+    own: usize,
+    port: PortId,
+    frames: &mut Vec<Frame>,
+    cache: &mut FrameCache,
+    counters: &CounterBlock,
+) {
+    let owner = common.senders.get(port.index()).map_or(NOBODY, |owner| owner.load(Ordering::Relaxed));
+    let door = common.doors.get(usize::from(owner)).filter(|_| usize::from(owner) != own);
+    let Some(door) = door else {
+        for frame in frames.drain(..) {
+            counters.count_drop(DropReason::InterfaceDown);
+            cache.free(frame);
+        }
+        return;
+    };
+    for frame in frames.drain(..) {
+        match door.handoff.push((port, frame)) {
+            Ok(()) => counters.handed_out.add(1),
+            Err((_, frame)) => {
+                counters.count_drop(DropReason::HandoffQueueFull);
+                cache.free(frame);
+            }
+        }
+    }
+    door.wake.wake();
+}

@@ -1,0 +1,324 @@
+//! What the data plane tells when control asks: status values made from the live tables.
+
+use std::sync::Arc;
+
+use weir_config::{Config, PortMode};
+
+use crate::chain::{Scope, ScopeKind, Walker};
+use crate::decision::{Domain, EndpointId, Tuple};
+use crate::l3::describe;
+use crate::snapshot::Snapshot;
+
+use super::dataplane::{Dataplane, Running};
+use super::status::{
+    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Dataplane {
+    fn ask<T: Default>(&self, answer: impl FnOnce(&Running, &Snapshot) -> T) -> T {
+        let guard = self.lock();
+        match &*guard {
+            Some(running) => answer(running, &running.common.snapshots.load_full()),
+            None => T::default(),
+        }
+    }
+
+    /// The running generation; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.ask(|_, snapshot| snapshot.generation)
+    }
+
+    /// The running configuration.
+    pub fn config(&self) -> Arc<Config> {
+        self.ask(|_, snapshot| Some(Arc::clone(&snapshot.config))).unwrap_or_default()
+    }
+
+    /// Whether frame memory lies in huge pages.
+    pub fn huge_pages(&self) -> bool {
+        self.ask(|running, _| running.huge_pages())
+    }
+
+    /// Every port.
+    pub fn ports(&self) -> Vec<PortStatus> {
+        self.ask(|running, _| {
+            let counters = running.queue_counters();
+            running
+                .ports
+                .iter()
+                .map(|(name, port)| {
+                    let info = &port.info;
+                    let state = match &port.io {
+                        None => "gone",
+                        Some(io) if io.link().carrier => "up",
+                        Some(_) => "no carrier",
+                    };
+                    let queues = port.queues.iter().map(|(queue, worker)| {
+                        let counted = counters
+                            .iter()
+                            .find(|(id, number, _)| (*id, number) == (port.id, queue))
+                            .map(|(_, _, counters)| *counters)
+                            .unwrap_or_default();
+                        QueueStatus {
+                            queue: *queue,
+                            worker: *worker,
+                            rx_frames: counted.rx_frames,
+                            rx_bytes: counted.rx_bytes,
+                            tx_frames: counted.tx_frames,
+                            tx_bytes: counted.tx_bytes,
+                            rx_missed: counted.rx_missed,
+                            invalid: counted.invalid,
+                            copies: counted.copies,
+                        }
+                    });
+                    PortStatus {
+                        name: name.clone(),
+                        device: info.device.clone(),
+                        mode: match port.settings.mode {
+                            PortMode::Shared => "shared",
+                            PortMode::Dedicated => "dedicated",
+                        },
+                        state,
+                        driver: info.driver.clone(),
+                        xdp: info.xdp.to_string(),
+                        refused: info.refused.clone(),
+                        ifindex: info.ifindex,
+                        mac: port.settings.mac.unwrap_or(info.mac),
+                        mtu: port.settings.mtu.unwrap_or(u16::try_from(info.mtu).unwrap_or(u16::MAX)),
+                        numa: info.numa,
+                        rebinds: port.rebinds,
+                        queues: queues.collect(),
+                    }
+                })
+                .collect()
+        })
+    }
+
+    /// Every worker.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.ask(|running, _| {
+            let worker = |(worker, door): (usize, &Arc<super::run::Door>)| {
+                let counted = &door.counters;
+                let mut counters = Counters::default();
+                counted.add_to(&mut counters);
+                WorkerStatus {
+                    worker,
+                    core: door.core,
+                    generation: counted.generation.get(),
+                    loops: counted.loops.get(),
+                    sleeps: counted.sleeps.get(),
+                    flows: counted.flows.get(),
+                    flow_capacity: door.flow_capacity as u64,
+                    held: counted.held.get(),
+                    counters,
+                }
+            };
+            running.doors().iter().enumerate().map(worker).collect()
+        })
+    }
+
+    /// Counters, summed over the workers.
+    pub fn counters(&self) -> Counters {
+        self.ask(|running, snapshot| {
+            let mut sum = Counters::default();
+            for door in running.doors() {
+                door.counters.add_to(&mut sum);
+            }
+            let macs = snapshot.tables.macs.counters();
+            (sum.mac_moves, sum.mac_refused) = (macs.moved, macs.refused);
+            sum
+        })
+    }
+
+    /// Routes as compiled.
+    pub fn routes(&self) -> Vec<RouteStatus> {
+        self.ask(|_, snapshot| {
+            let device = |scope| match snapshot.pipeline.scope(scope) {
+                Some(Scope { name, kind: ScopeKind::Tunnel(_), .. }) => format!("tunnel {name}"),
+                _ => format!("dev {}", snapshot.pipeline.scope_name(scope)),
+            };
+            let rib = |(vrf, rib): &(String, crate::l3::Rib)| {
+                rib.routes()
+                    .map(|(prefix, origin, target)| RouteStatus {
+                        vrf: vrf.clone(),
+                        prefix,
+                        origin: origin.name(),
+                        via: describe(target, &device),
+                    })
+                    .collect::<Vec<_>>()
+            };
+            snapshot.ribs.iter().flat_map(rib).collect()
+        })
+    }
+
+    /// Neighbours.
+    pub fn neighbours(&self) -> Vec<NeighbourStatus> {
+        self.ask(|running, snapshot| {
+            let entries = snapshot.tables.neighbours.entries(running.common.clock.now());
+            let status = |info: crate::l3::NeighbourInfo| NeighbourStatus {
+                interface: running.registry.scope_name(info.scope).unwrap_or("?").to_owned(),
+                ip: info.ip,
+                mac: info.mac,
+                state: info.state.name(),
+                age: info.age,
+            };
+            entries.into_iter().map(status).collect()
+        })
+    }
+
+    /// Tunnel endpoints.
+    pub fn tunnels(&self) -> Vec<TunnelStatus> {
+        self.ask(|running, snapshot| {
+            let now = running.common.clock.now();
+            let mut all = Vec::new();
+            for (name, tunnel) in &snapshot.config.tunnels {
+                let Some(scope) = running.registry.scope(name).and_then(|id| snapshot.pipeline.scope(id))
+                else {
+                    continue;
+                };
+                let ScopeKind::Tunnel(endpoints) = &scope.kind else { continue };
+                for (endpoint, remote) in endpoints.iter().zip(&tunnel.remotes) {
+                    let (mtu, underlay) = underlay(snapshot, scope, *endpoint, now);
+                    all.push(TunnelStatus {
+                        name: name.clone(),
+                        local: tunnel.local,
+                        remote: *remote,
+                        vni: tunnel.vni,
+                        udp_port: tunnel.udp_port,
+                        domain: domain_name(running, snapshot, scope.domain),
+                        mtu,
+                        learned_mtu: snapshot.tables.path_mtu.current(*endpoint, now),
+                        underlay,
+                    });
+                }
+            }
+            all
+        })
+    }
+
+    /// Bridge entries.
+    pub fn macs(&self) -> Vec<MacStatus> {
+        self.ask(|running, snapshot| {
+            let entries = snapshot.tables.macs.entries(running.common.clock.now(), usize::MAX);
+            let status = |entry: crate::l2::MacEntry| MacStatus {
+                bridge: running.registry.bridge_name(entry.bridge).unwrap_or("?").to_owned(),
+                mac: entry.mac,
+                interface: running.registry.scope_name(entry.member.scope).unwrap_or("?").to_owned(),
+                remote: entry
+                    .member
+                    .endpoint
+                    .and_then(|endpoint| snapshot.pipeline.endpoints.get(endpoint.index()))
+                    .map(|endpoint| endpoint.remote),
+                age: entry.idle / SECOND,
+            };
+            entries.into_iter().map(status).collect()
+        })
+    }
+
+    /// At most `limit` flow-table entries.
+    pub fn flows(&self, limit: usize) -> Vec<FlowStatus> {
+        self.ask(|running, _| running.flows(limit))
+    }
+
+    /// At most `limit` sessions.
+    pub fn sessions(&self, limit: usize) -> Vec<SessionStatus> {
+        self.ask(|running, snapshot| {
+            let entries = snapshot.tables.sessions.entries(running.common.clock.now(), limit);
+            let status = |entry: crate::session::SessionEntry| {
+                let Tuple { source, destination, protocol, source_port, destination_port } = entry.forward;
+                SessionStatus {
+                    domain: domain_name(running, snapshot, entry.domain),
+                    protocol: protocol_name(protocol),
+                    source: endpoint_name(source, source_port),
+                    destination: endpoint_name(destination, destination_port),
+                    state: entry.state.name().to_owned(),
+                    chain: entry.chain.and_then(|id| running.registry.chain_name(id)).map(str::to_owned),
+                    expires: entry.expires / SECOND,
+                }
+            };
+            entries.into_iter().map(status).collect()
+        })
+    }
+
+    /// The compiled pipeline, scope by scope.
+    pub fn pipeline(&self) -> Vec<PipelineStatus> {
+        self.ask(|running, snapshot| {
+            let status = |scope: &Scope| PipelineStatus {
+                interface: scope.name.clone(),
+                domain: domain_name(running, snapshot, scope.domain),
+                key: crate::snapshot::field_names(scope.fields).into_iter().map(str::to_owned).collect(),
+                why: scope.why.clone(),
+            };
+            snapshot.pipeline.scopes.iter().flatten().map(status).collect()
+        })
+    }
+
+    /// The use of every bounded table.
+    pub fn tables(&self) -> Vec<TableStatus> {
+        self.ask(|running, snapshot| {
+            let tables = &snapshot.tables;
+            let (sessions, macs) = (tables.sessions.counters(), tables.macs.counters());
+            let meters = running.shared.services.meters.counters();
+            let limits = &snapshot.config.limits;
+            let workers = running.doors();
+            let sum = |of: fn(&super::counters::CounterBlock) -> u64| {
+                workers.iter().map(|door| of(&door.counters)).sum::<u64>()
+            };
+            let frames = u64::from(running.pool.memory().frames());
+            [
+                ("flows", sum(|c| c.flows.get()), workers.iter().map(|door| door.flow_capacity as u64).sum()),
+                ("sessions", sessions.in_use, sessions.capacity),
+                ("neighbours", tables.neighbours.len() as u64, u64::from(limits.neighbours)),
+                ("macs", macs.in_use, macs.capacity),
+                ("meters", meters.in_use, meters.capacity),
+                ("held", sum(|c| c.held.get()), u64::from(limits.held_packets) * workers.len() as u64),
+                ("frames", frames - running.pool.available() as u64, frames),
+            ]
+            .map(|(table, used, limit)| TableStatus { table: table.to_owned(), used, limit })
+            .into()
+        })
+    }
+}
+
+/// Inner MTU of a tunnel endpoint, and its underlay's next hop in words.
+fn underlay(snapshot: &Snapshot, scope: &Scope, endpoint: EndpointId, now: u64) -> (u16, String) {
+    let asks = std::cell::RefCell::default();
+    let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+    let Some(remote) = snapshot.pipeline.endpoints.get(endpoint.index()) else { return (0, "?".into()) };
+    match walker.next_hop(remote.underlay, remote.remote, u64::from(endpoint.0)) {
+        Ok((egress, next_hop)) => {
+            let name = snapshot.pipeline.scope_name(egress);
+            let mtu = walker.tunnel_mtu(scope, endpoint, egress, now);
+            (mtu, format!("via {next_hop} dev {name}"))
+        }
+        Err(reason) => (0, reason.describe().to_owned()),
+    }
+}
+
+fn domain_name(running: &Running, snapshot: &Snapshot, domain: Domain) -> String {
+    match domain {
+        Domain::Vrf(id) => format!("vrf {}", running.registry.vrf_name(id).unwrap_or("?")),
+        Domain::Bridge(id) => format!("bridge {}", running.registry.bridge_name(id).unwrap_or("?")),
+        Domain::CrossConnect(other) => format!("cross-connect {}", snapshot.pipeline.scope_name(other)),
+    }
+}
+
+fn protocol_name(protocol: u8) -> String {
+    match protocol {
+        1 => "icmp".into(),
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        58 => "icmp6".into(),
+        132 => "sctp".into(),
+        other => other.to_string(),
+    }
+}
+
+fn endpoint_name(ip: std::net::IpAddr, port: u16) -> String {
+    match ip {
+        std::net::IpAddr::V4(ip) => format!("{ip}:{port}"),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
+}

@@ -1,0 +1,42 @@
+//! Timers of the shared tables: driven by one worker's clock, or by a capture's.
+
+use crate::decision::Nanos;
+use crate::snapshot::Snapshot;
+
+use super::core::Core;
+
+/// How often timers are looked at.
+pub(super) const TICK: Nanos = 100_000_000;
+/// Sessions and bridge entries looked at in one tick.
+const BUDGET: usize = 4096;
+
+/// Ticks the shared tables.
+#[derive(Debug, Default)]
+pub(super) struct Ticker {
+    next: Nanos,
+}
+
+impl Ticker {
+    /// Runs what is due.
+    #[inline]
+    pub(super) fn tick(&mut self, core: &mut Core, snapshot: &Snapshot) {
+        if core.now >= self.next {
+            self.next = core.now + TICK;
+            run(core, snapshot);
+        }
+    }
+}
+
+/// Runs the timers of neighbours, sessions, bridge entries and learned MTUs.
+#[cold]
+pub(super) fn run(core: &mut Core, snapshot: &Snapshot) {
+    let (tables, now) = (&snapshot.tables, core.now);
+    let mut actions = Vec::new();
+    tables.neighbours.tick(now, &mut |action| actions.push(action));
+    for action in actions {
+        core.neighbour_action(snapshot, action);
+    }
+    tables.sessions.tick(now, BUDGET);
+    tables.macs.age(now, BUDGET);
+    tables.path_mtu.tick(now);
+}

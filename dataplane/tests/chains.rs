@@ -1,0 +1,293 @@
+//! Chains, sessions, firewall, policer and bridge through the whole engine: packets in, packets out, exact counters.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+
+use weir_dataplane::packet::builder::Packet;
+use weir_dataplane::packet::{parse, tcp_flags};
+use weir_dataplane::worker::Engine;
+
+const SECOND: u64 = 1_000_000_000;
+const SYN: u8 = tcp_flags::SYN;
+const ACK: u8 = tcp_flags::ACK;
+
+const ALICE: &str = "02:00:00:00:00:0a";
+const BOB: &str = "02:00:00:00:00:0b";
+
+/// Alice behind `lan`, Bob behind `wan`, a router between them.
+const ROUTER: &str = r#"
+[memory]
+frames = 1024
+[port.lan]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "lan"
+ip = "10.1.0.2"
+mac = "02:00:00:00:00:0a"
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+[chain.all]
+hops = ["hop"]
+[[classify]]
+chain = "all"
+"#;
+
+/// Alice on `one`, Bob on `two`, bridged.
+const BRIDGE: &str = r#"
+[memory]
+frames = 1024
+[bridge.lan]
+[port.one]
+mode = "dedicated"
+bridge = "lan"
+[port.two]
+mode = "dedicated"
+bridge = "lan"
+[port.three]
+mode = "dedicated"
+bridge = "lan"
+[chain.all]
+hops = ["hop"]
+[[classify]]
+from = "bridge.lan"
+chain = "all"
+"#;
+
+struct Lab {
+    engine: Engine,
+}
+
+impl Lab {
+    fn new(base: &str, service: &str) -> Self {
+        let text = format!("{base}\n{service}");
+        let loaded = weir_config::load_str("lab.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        Self { engine: Engine::new(&loaded.config).unwrap() }
+    }
+
+    /// Sends a frame into a port; the ports that it left by, sorted.
+    fn send(&mut self, port: &str, frame: &Packet) -> Vec<String> {
+        self.engine.inject(port, &frame.build());
+        let mut ports: Vec<String> = self.engine.take_sent().into_iter().map(|(port, _)| port).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.engine.wait(seconds * SECOND);
+    }
+
+    /// Checks that every packet is accounted for, and the drops.
+    fn expect_drops(&self, drops: &[(&'static str, u64)]) {
+        let counters = self.engine.counters();
+        let (entered, left) = counters.balance();
+        assert_eq!(entered, left, "{counters:?}");
+        assert_eq!(counters.dropped, BTreeMap::from_iter(drops.iter().copied()));
+    }
+}
+
+/// From Alice to Bob, routed.
+fn out() -> Packet {
+    Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.2", "10.2.0.2")
+}
+
+/// From Bob to Alice, routed.
+fn back() -> Packet {
+    Packet::ethernet(BOB, "02:00:00:00:02:00").ipv4("10.2.0.2", "10.1.0.2")
+}
+
+const OUT_ONLY: &str = r#"
+[service.hop.firewall]
+default = "drop"
+rules = [{ allow = "any", from = "10.1.0.0/24" }]
+"#;
+
+const NOWHERE: [String; 0] = [];
+
+#[test]
+fn replies_pass_a_firewall_and_what_nobody_asked_for_does_not() {
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(SYN)), ["wan"]);
+    assert_eq!(lab.send("wan", &back().tcp(80, 4000).flags(SYN | ACK)), ["lan"]);
+    assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), ["wan"]);
+    for _ in 0..5 {
+        assert_eq!(lab.send("wan", &back().tcp(80, 4000).flags(ACK).payload(b"data")), ["lan"]);
+    }
+    assert_eq!(lab.send("wan", &back().tcp(80, 4001).flags(SYN)), NOWHERE);
+    assert_eq!(lab.send("lan", &out().echo_request(7, 1)), ["wan"]);
+    assert_eq!(lab.send("wan", &back().echo_reply(7, 1)), ["lan"]);
+    assert_eq!(
+        lab.send("wan", &back().echo_request(7, 1)),
+        NOWHERE,
+        "an echo the other way is another matter"
+    );
+    lab.expect_drops(&[("firewall_denied", 2)]);
+}
+
+#[test]
+fn a_connection_is_cached_only_once_it_is_established() {
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    lab.send("lan", &out().tcp(4000, 80).flags(SYN));
+    lab.send("wan", &back().tcp(80, 4000).flags(SYN | ACK));
+    assert_eq!(lab.engine.flows(10).len(), 0);
+    lab.send("lan", &out().tcp(4000, 80).flags(ACK));
+    assert_eq!(lab.engine.flows(10).len(), 1);
+    let before = lab.engine.counters().flow_hits;
+    lab.send("lan", &out().tcp(4000, 80).flags(ACK));
+    assert_eq!(lab.engine.counters().flow_hits, before + 1);
+    lab.send("lan", &out().tcp(4000, 80).flags(tcp_flags::FIN | ACK));
+    assert_eq!(lab.engine.counters().flow_hits, before + 1, "a FIN walks");
+}
+
+#[test]
+fn a_syn_opens_a_connection_after_stray_packets_were_dropped() {
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    for _ in 0..3 {
+        assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), NOWHERE);
+    }
+    assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(SYN)), ["wan"]);
+    assert_eq!(lab.send("wan", &back().tcp(80, 4000).flags(SYN | ACK)), ["lan"]);
+    assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), ["wan"]);
+    lab.expect_drops(&[("firewall_no_session", 3)]);
+}
+
+#[test]
+fn a_session_lets_replies_pass_that_were_dropped_before_it() {
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    assert_eq!(lab.send("wan", &back().udp(53, 4000)), NOWHERE);
+    assert_eq!(lab.send("lan", &out().udp(4000, 53)), ["wan"]);
+    lab.wait(2);
+    assert_eq!(lab.send("wan", &back().udp(53, 4000)), ["lan"]);
+    lab.expect_drops(&[("firewall_denied", 1)]);
+}
+
+#[test]
+fn a_session_ends_when_the_clock_jumps_past_its_timeout() {
+    // RFC 4787 REQ-5: five minutes for UDP.
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    lab.send("lan", &out().udp(4000, 53));
+    lab.wait(290);
+    assert_eq!(lab.send("wan", &back().udp(53, 4000)), ["lan"]);
+    lab.wait(7200);
+    assert_eq!(lab.send("wan", &back().udp(53, 4000)), NOWHERE);
+    lab.expect_drops(&[("firewall_denied", 1)]);
+}
+
+#[test]
+fn an_icmp_error_about_a_session_passes_and_any_other_does_not() {
+    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    lab.engine.inject("lan", &out().udp(4000, 53).payload(b"question").build());
+    let (_, sent) = lab.engine.take_sent().remove(0);
+    let quoted = &sent[14..];
+    assert_eq!(lab.send("wan", &back().icmp(3, 3, [0; 4]).payload(quoted)), ["lan"]);
+    let other = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(4001, 53).build();
+    assert_eq!(lab.send("wan", &back().icmp(3, 3, [0; 4]).payload(&other[14..])), NOWHERE);
+    lab.expect_drops(&[("firewall_denied", 1)]);
+}
+
+#[test]
+fn a_rejected_connection_is_answered_with_a_reset() {
+    let reject = "[service.hop.firewall]\ndefault = \"reject\"";
+    let mut lab = Lab::new(ROUTER, reject);
+    lab.engine.inject("lan", &out().tcp(4000, 80).flags(SYN).build());
+    let sent = lab.engine.take_sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, "lan");
+    let meta = parse(&sent[0].1).unwrap();
+    assert_eq!(meta.tcp_flags & tcp_flags::RST, tcp_flags::RST);
+    lab.expect_drops(&[("firewall_rejected", 1)]);
+}
+
+#[test]
+fn later_fragments_follow_their_first() {
+    let mut lab = Lab::new(
+        ROUTER,
+        "[service.hop.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"udp\", to-port = 53 }]",
+    );
+    let fragment = |port: u16, offset: u16, more| {
+        let packet = out().identification(port).fragment(offset, more);
+        if offset == 0 {
+            packet.udp(4000, port).payload(&[0; 16])
+        } else {
+            packet.protocol(17).payload(&[0; 24])
+        }
+    };
+    assert_eq!(lab.send("lan", &fragment(53, 0, true)), ["wan"]);
+    assert_eq!(lab.send("lan", &fragment(53, 24, false)), ["wan"]);
+    assert_eq!(lab.send("lan", &fragment(54, 0, true)), NOWHERE);
+    assert_eq!(lab.send("lan", &fragment(54, 24, false)), NOWHERE);
+    assert_eq!(lab.send("lan", &fragment(55, 24, false)), NOWHERE);
+    lab.expect_drops(&[("firewall_denied", 2), ("fragment_unknown", 1)]);
+}
+
+#[test]
+fn a_policer_lets_its_burst_pass_and_then_its_rate() {
+    let police = r#"
+        [service.hop.policer]
+        rules = [{ rate = "10pps", burst = 5, per = "source", protocol = "udp", to = "10.2.0.0/24" }]
+    "#;
+    let mut lab = Lab::new(ROUTER, police);
+    let passed =
+        |lab: &mut Lab, count| (0..count).map(|_| lab.send("lan", &out().udp(4000, 53)).len()).sum::<usize>();
+    assert_eq!(passed(&mut lab, 10), 5);
+    lab.engine.wait(SECOND / 5);
+    assert_eq!(passed(&mut lab, 10), 2);
+    let other = Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.3", "10.2.0.2").udp(4000, 53);
+    assert_eq!(lab.send("lan", &other), ["wan"], "another source has its own bucket");
+    assert_eq!(lab.send("wan", &back().udp(53, 4000)), ["lan"], "no rule matches the reply");
+    lab.expect_drops(&[("policed", 13)]);
+}
+
+#[test]
+fn arp_passes_a_firewall_between_bridged_hosts_and_other_traffic_does_not() {
+    let mut lab = Lab::new(BRIDGE, "[service.hop.firewall]\ndefault = \"drop\"");
+    let arp = Packet::ethernet(ALICE, "ff:ff:ff:ff:ff:ff")
+        .ether_type(0x0806)
+        .payload(&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 10, 10, 1, 0, 1, 0, 0, 0, 0, 0, 0, 10, 1, 0, 2]);
+    assert_eq!(lab.send("one", &arp), ["three", "two"]);
+    assert_eq!(
+        lab.send("two", &Packet::ethernet(BOB, ALICE).ipv4("10.1.0.2", "10.1.0.1").udp(1, 2)),
+        NOWHERE
+    );
+    assert_eq!(lab.send("two", &Packet::ethernet(BOB, ALICE).ether_type(0x88b5).payload(&[0; 46])), NOWHERE);
+    lab.expect_drops(&[("firewall_denied", 2)]);
+}
+
+#[test]
+fn what_a_chain_dropped_stays_dropped_when_bridge_entries_move() {
+    let mut lab = Lab::new(
+        BRIDGE,
+        "[service.hop.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"udp\", to-port = 53 }]",
+    );
+    let denied = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.1", "10.1.0.2").udp(4000, 80);
+    let answer = Packet::ethernet(BOB, ALICE).ipv4("10.1.0.2", "10.1.0.1").udp(4000, 53);
+    assert_eq!(lab.send("two", &answer), ["one", "three"]);
+    assert_eq!(lab.send("one", &denied), NOWHERE);
+    assert_eq!(lab.send("three", &answer), ["one"], "Bob moved");
+    assert_eq!(lab.engine.counters().mac_moves, 1);
+    assert_eq!(lab.send("one", &denied), NOWHERE);
+    lab.expect_drops(&[("firewall_denied", 2)]);
+}
+
+#[test]
+fn a_bridge_learns_and_cached_flows_follow_an_address_that_moves() {
+    let mut lab = Lab::new(BRIDGE, "[service.hop.firewall]\ndefault = \"allow\"");
+    let ask = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.1", "10.1.0.2").udp(4000, 53);
+    let answer = Packet::ethernet(BOB, ALICE).ipv4("10.1.0.2", "10.1.0.1").udp(53, 4000);
+    assert_eq!(lab.send("one", &ask), ["three", "two"]);
+    assert_eq!(lab.send("two", &answer), ["one"]);
+    assert_eq!(lab.send("one", &ask), ["two"]);
+    assert_eq!(lab.send("one", &ask), ["two"]);
+    assert_eq!(lab.send("three", &answer), ["one"]);
+    assert_eq!(lab.send("one", &ask), ["three"]);
+    lab.wait(305);
+    assert_eq!(lab.send("one", &ask), ["three", "two"], "aged out; sweeps see a use up to two seconds late");
+    lab.expect_drops(&[]);
+}

@@ -1,0 +1,76 @@
+//! An engine over frames in memory, with what tests ask of it.
+#![allow(dead_code)]
+
+use weir_dataplane::packet::view::arp;
+use weir_dataplane::worker::Engine;
+use weir_dataplane::worker::status::Counters;
+
+/// An engine whose conservation is checked after every step.
+pub(crate) struct Lab {
+    pub(crate) engine: Engine,
+    sent: Vec<(String, Vec<u8>)>,
+}
+
+/// Loads a configuration that must be valid.
+pub(crate) fn config(text: &str) -> weir_config::Config {
+    match weir_config::load_str("test.toml", text) {
+        Ok(loaded) => loaded.config,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+impl Lab {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { engine: Engine::new(&config(text)).unwrap(), sent: Vec::new() }
+    }
+
+    pub(crate) fn inject(&mut self, port: &str, frame: &[u8]) {
+        self.engine.inject(port, frame);
+        self.collect();
+    }
+
+    pub(crate) fn wait_ms(&mut self, ms: u64) {
+        self.engine.wait(ms * 1_000_000);
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        self.sent.extend(self.engine.take_sent());
+        self.counters();
+    }
+
+    /// Frames that left since the last call.
+    pub(crate) fn take(&mut self) -> Vec<(String, Vec<u8>)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// The counters; what came in equals what left or is held.
+    pub(crate) fn counters(&self) -> Counters {
+        let counters = self.engine.counters();
+        let (entered, left) = counters.balance();
+        assert_eq!(entered, left, "not conserved: {counters:?}");
+        counters
+    }
+
+    /// Answers an ARP request that left by a port, as the owner of the address asked for.
+    pub(crate) fn answer_arp(&mut self, (port, request): &(String, Vec<u8>), mac: &str) {
+        let mac: weir_config::MacAddress = mac.parse().unwrap();
+        let asked = arp::Packet::read(&request[14..]).expect("an ARP request");
+        let reply = arp::Packet {
+            operation: 2,
+            sender_mac: mac,
+            sender_ip: asked.target_ip,
+            target_mac: asked.sender_mac,
+            target_ip: asked.sender_ip,
+        };
+        let frame =
+            weir_dataplane::packet::builder::Packet::ethernet(mac, asked.sender_mac).arp(reply).build();
+        let port = port.clone();
+        self.inject(&port, &frame);
+    }
+}
+
+/// All drops.
+pub(crate) fn sum(counters: &Counters) -> u64 {
+    counters.dropped.values().sum()
+}

@@ -1,0 +1,63 @@
+//! The whole engine over frames in memory: routing.
+
+mod common;
+
+use common::{Lab, sum};
+use weir_dataplane::packet::builder::Packet;
+
+const ROUTER: &str = r#"
+[port.a]
+addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
+mode = "dedicated"
+mac = "02:00:00:00:00:0a"
+[port.b]
+addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
+mode = "dedicated"
+mac = "02:00:00:00:00:0b"
+[[neighbour]]
+port = "b"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:22"
+"#;
+
+#[test]
+fn a_packet_is_routed_with_its_ttl_decremented_and_its_checksum_right() {
+    let mut lab = Lab::new(ROUTER);
+    let packet = Packet::ethernet("02:00:00:00:00:11", "02:00:00:00:00:0a")
+        .ipv4("10.1.0.2", "10.2.0.2")
+        .ttl(64)
+        .udp(1000, 2000)
+        .payload(b"hello");
+    for _ in 0..3 {
+        lab.inject("a", &packet.build());
+    }
+    let expected = Packet::ethernet("02:00:00:00:00:0b", "02:00:00:00:00:22")
+        .ipv4("10.1.0.2", "10.2.0.2")
+        .ttl(63)
+        .udp(1000, 2000)
+        .payload(b"hello")
+        .build();
+    assert_eq!(lab.take(), vec![("b".to_owned(), expected.clone()), ("b".into(), expected.clone()), ("b".into(), expected)]);
+    let counters = lab.counters();
+    assert_eq!((counters.received, counters.transmitted, counters.flow_misses, counters.flow_hits), (3, 3, 1, 2));
+    assert_eq!(sum(&counters), 0);
+}
+
+#[test]
+fn a_neighbour_is_resolved_and_the_packet_that_waited_is_sent() {
+    let mut lab = Lab::new(ROUTER);
+    let packet = Packet::ethernet("02:00:00:00:00:11", "02:00:00:00:00:0a")
+        .ipv4("10.1.0.2", "10.2.0.9")
+        .udp(1000, 2000)
+        .payload(b"hello")
+        .build();
+    lab.inject("a", &packet);
+    let sent = lab.take();
+    assert_eq!(sent.len(), 1, "an ARP request: {sent:?}");
+    assert_eq!(lab.counters().held, 1);
+    lab.answer_arp(&sent[0], "02:00:00:00:00:99");
+    let sent = lab.take();
+    assert_eq!(sent.len(), 1, "the packet: {sent:?}");
+    assert_eq!(sent[0].1[..6], [2, 0, 0, 0, 0, 0x99]);
+    assert_eq!(lab.counters().held, 0);
+}
