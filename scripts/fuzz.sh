@@ -23,9 +23,9 @@ for target in $targets; do
     fi
 done
 for target in $targets; do
-    seeds=fuzz/corpus/$target
+    seeds=$PWD/fuzz/corpus/$target
     [[ -n $(ls -A "$seeds" 2>/dev/null) ]] || { echo "fuzz: $seeds is empty" >&2; exit 1; }
-    found=target/fuzz-corpus/$target
+    found=$PWD/target/fuzz-corpus/$target
     mkdir -p "$found"
     echo "fuzz: $target for $seconds s from $(ls "$seeds" | wc -l) seeds"
     # New inputs go into the first corpus.

@@ -32,10 +32,10 @@ impl Checker<'_, '_> {
     }
 
     fn table(&mut self, node: &Node, table: &'static Table) {
-        let Value::Table(entries) = &node.value else {
+        let Value::Table(_) = &node.value else {
             return self.wrong_type(node, format!("a table ({})", table.title));
         };
-        for entry in entries {
+        for entry in node.entries() {
             match table.keys.iter().find(|key| key.name == entry.key) {
                 Some(key) => self.inside(entry.key.as_str(), |c| c.value(&entry.node, &key.kind)),
                 None => self.unknown_key(entry, table),
@@ -213,14 +213,14 @@ impl Checker<'_, '_> {
     }
 
     fn named(&mut self, node: &Node, names: Names, table: &'static Table) {
-        let Value::Table(entries) = &node.value else {
+        let Value::Table(_) = &node.value else {
             return self.wrong_type_hint(
                 node,
                 "tables by name".to_owned(),
                 format!("write `{}`", table.title),
             );
         };
-        for entry in entries {
+        for entry in node.entries() {
             self.inside(entry.key.as_str(), |c| {
                 c.name(&entry.key, names);
                 c.table(&entry.node, table);

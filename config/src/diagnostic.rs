@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::codes::Code;
+
 /// The widest excerpt of a source line that a diagnostic carries, in characters.
 const EXCERPT_WIDTH: usize = 160;
 
@@ -74,6 +76,24 @@ pub struct Diagnostic {
     pub related: Vec<Related>,
     /// The source line; absent for JSON.
     pub excerpt: Option<Excerpt>,
+}
+
+impl Diagnostic {
+    /// A finding about a whole text.
+    pub(crate) fn new(file: &str, severity: Severity, code: &Code, message: String) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            pointer: String::new(),
+            severity,
+            code: code.name,
+            message,
+            hint: None,
+            related: Vec::new(),
+            excerpt: None,
+        }
+    }
 }
 
 impl fmt::Display for Diagnostic {

@@ -66,18 +66,9 @@ impl Findings {
         let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize).min(text.len());
         let lines = LineIndex::new(text);
         let (line, column) = lines.place(start);
-        self.0.push(Diagnostic {
-            file: variable.to_owned(),
-            line,
-            column,
-            pointer: String::new(),
-            severity: Severity::Error,
-            code: bad.code.name,
-            message: bad.message,
-            hint: bad.hint,
-            related: Vec::new(),
-            excerpt: Some(lines.excerpt(start, start + part.len())),
-        });
+        let excerpt = Some(lines.excerpt(start, start + part.len()));
+        let finding = Diagnostic::new(variable, Severity::Error, bad.code, bad.message);
+        self.0.push(Diagnostic { line, column, hint: bad.hint, excerpt, ..finding });
     }
 }
 
@@ -172,7 +163,7 @@ fn route<'a>(item: &'a str, ports: &[(String, String)]) -> Result<Route, (&'a st
     Ok(Route { prefix, via: vec![hop] })
 }
 
-fn gateway<'a>(ip: IpAddr, prefix: IpNet, word: &'a str) -> Result<IpAddr, (&'a str, Bad)> {
+fn gateway(ip: IpAddr, prefix: IpNet, word: &str) -> Result<IpAddr, (&str, Bad)> {
     let problem = if ip.is_ipv4() != prefix.addr().is_ipv4() {
         bad(
             codes::FAMILY_MISMATCH,

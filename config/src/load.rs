@@ -41,18 +41,11 @@ impl LoadError {
     pub fn into_diagnostics(self) -> Diagnostics {
         match self {
             Self::Refused(diagnostics) => diagnostics,
-            Self::Unreadable { path, source } => Diagnostics(vec![Diagnostic {
-                file: path.display().to_string(),
-                line: 0,
-                column: 0,
-                pointer: String::new(),
-                severity: Severity::Error,
-                code: codes::UNREADABLE.name,
-                message: format!("cannot read the file: {source}"),
-                hint: None,
-                related: Vec::new(),
-                excerpt: None,
-            }]),
+            Self::Unreadable { path, source } => {
+                let message = format!("cannot read the file: {source}");
+                let file = path.display().to_string();
+                Diagnostics(vec![Diagnostic::new(&file, Severity::Error, codes::UNREADABLE, message)])
+            }
         }
     }
 }
@@ -120,4 +113,37 @@ fn finish(root: &Node, mut sink: Sink<'_>) -> Result<Loaded, Diagnostics> {
     let refused = sink.has_errors();
     let found = sink.finish();
     if refused { Err(Diagnostics(found)) } else { Ok(Loaded { config, warnings: found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing.toml");
+        let error = load(&missing).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{}: error[unreadable]: ", missing.display())));
+        assert_eq!(error.to_string(), load(&missing).unwrap_err().into_diagnostics().to_string());
+        let binary = folder.path().join("binary.toml");
+        std::fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
+        assert!(matches!(load(&binary), Err(LoadError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn more_errors_than_anyone_reads_are_counted() {
+        let text: String = (0..3000).map(|i| format!("key{i} = 1\n")).collect();
+        let found = load_str("many.toml", &text).unwrap_err();
+        assert_eq!(found.0.len(), 1001);
+        let last = found.0.last().unwrap().to_string();
+        assert_eq!(last, "many.toml: error[too-many]: 2000 more errors are not shown");
+    }
+
+    #[test]
+    fn line_ends_of_windows_are_line_ends() {
+        let found = load_str("crlf.toml", "[port.a]\r\nmtu = 5\r\n").unwrap_err();
+        assert_eq!((found.0[0].line, found.0[0].column), (2, 7));
+        assert!(!found.to_string().contains('\r'));
+    }
 }

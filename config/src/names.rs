@@ -102,7 +102,7 @@ impl Defined {
             let guess = full.filter(|(_, names)| names.contains(text)).map(|(kind, _)| kind).next();
             return Err(error(codes::BAD_VALUE, format!("`{text}` is not a scope")).hint(match guess {
                 Some(kind) => format!("say what it is: \"{kind}.{text}\""),
-                None => format!("{}", Ref::Scope.describe()),
+                None => Ref::Scope.describe().to_owned(),
             }));
         };
         match kind {

@@ -6,6 +6,9 @@ use crate::codes::{self, Code};
 use crate::diagnostic::{Diagnostic, LineIndex, Related, Severity};
 use crate::tree::{Node, Span, SyntaxError, Value};
 
+/// Most errors, and most warnings, that are told one by one.
+const MOST: usize = 1000;
+
 /// Whether a finding points at a key or at its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
@@ -66,17 +69,20 @@ pub(crate) struct Sink<'a> {
     /// Absent for JSON.
     lines: Option<LineIndex<'a>>,
     found: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
     /// Pointers of values that are in error, so that nothing is concluded from them.
     refused: BTreeSet<String>,
 }
 
 impl<'a> Sink<'a> {
     pub(crate) fn for_toml(file: &'a str, text: &'a str, root: &'a Node) -> Self {
-        Self { file, root, lines: Some(LineIndex::new(text)), found: Vec::new(), refused: BTreeSet::new() }
+        Self { lines: Some(LineIndex::new(text)), ..Self::for_json(file, root) }
     }
 
     pub(crate) fn for_json(file: &'a str, root: &'a Node) -> Self {
-        Self { file, root, lines: None, found: Vec::new(), refused: BTreeSet::new() }
+        let (found, refused) = (Vec::new(), BTreeSet::new());
+        Self { file, root, lines: None, found, errors: 0, warnings: 0, refused }
     }
 
     /// Adds a finding about the key or value at a path of keys and indices.
@@ -84,6 +90,9 @@ impl<'a> Sink<'a> {
         let pointer = pointer(path);
         if finding.severity == Severity::Error {
             self.refused.insert(pointer.clone());
+        }
+        if self.count(finding.severity) > MOST {
+            return;
         }
         let span = self.span(path, at);
         let related = finding.related.iter().map(|(path, at, text)| self.related(path, *at, text)).collect();
@@ -105,6 +114,10 @@ impl<'a> Sink<'a> {
     /// Adds a syntax error of TOML text.
     pub(crate) fn report_syntax(&mut self, error: &SyntaxError) {
         let Some(lines) = &self.lines else { return };
+        self.errors += 1;
+        if self.errors > MOST {
+            return;
+        }
         let (line, column) = lines.place(error.span.start);
         let duplicate = error.message == "duplicate key";
         let code = if duplicate { codes::DUPLICATE_KEY } else { codes::SYNTAX };
@@ -177,11 +190,27 @@ impl<'a> Sink<'a> {
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|d| (d.line, d.column));
         self.found.dedup();
+        for (count, severity) in [(self.errors, Severity::Error), (self.warnings, Severity::Warning)] {
+            if count > MOST {
+                let message = format!("{} more {severity}s are not shown", count - MOST);
+                self.found.push(Diagnostic::new(self.file, severity, codes::TOO_MANY, message));
+            }
+        }
         self.found
     }
 
+    /// How many findings of a severity there are, with one more.
+    fn count(&mut self, severity: Severity) -> usize {
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        *count
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
-        self.found.iter().any(|d| d.severity == Severity::Error)
+        self.errors > 0
     }
 
     fn span<S: AsRef<str>>(&self, path: &[S], at: At) -> Span {

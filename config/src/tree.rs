@@ -28,7 +28,31 @@ pub(crate) enum Value {
     /// JSON's null, TOML's date and time: no key takes them.
     Other(&'static str),
     Array(Vec<Node>),
-    Table(Vec<Entry>),
+    Table(Entries),
+}
+
+/// The keys of a table, in the order of the text and found by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Entries {
+    list: Vec<Entry>,
+    /// Indices into `list`, ordered by key: a file may have tens of thousands of tunnels.
+    by_key: Vec<usize>,
+}
+
+impl Entries {
+    fn new(list: Vec<Entry>) -> Self {
+        let mut keyed: Vec<(&str, usize)> =
+            list.iter().enumerate().map(|(i, e)| (e.key.as_str(), i)).collect();
+        keyed.sort_unstable();
+        let by_key = keyed.into_iter().map(|(_, index)| index).collect();
+        Self { list, by_key }
+    }
+
+    fn get(&self, key: &str) -> Option<&Entry> {
+        let key_of = |index: &usize| self.list.get(*index).map(|entry| entry.key.as_str());
+        let at = self.by_key.binary_search_by(|index| key_of(index).cmp(&Some(key))).ok()?;
+        self.by_key.get(at).and_then(|&index| self.list.get(index))
+    }
 }
 
 /// One key of a table.
@@ -41,7 +65,7 @@ pub(crate) struct Entry {
 
 impl Node {
     pub(crate) fn empty_table() -> Self {
-        Self { span: 0..0, value: Value::Table(Vec::new()) }
+        Self { span: 0..0, value: Value::Table(Entries::default()) }
     }
 
     /// The value of a key; absent if there is none or this is no table.
@@ -50,13 +74,16 @@ impl Node {
     }
 
     pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries().iter().find(|entry| entry.key == key)
+        match &self.value {
+            Value::Table(entries) => entries.get(key),
+            _ => None,
+        }
     }
 
     /// The keys of a table in the order of the text; none if this is no table.
     pub(crate) fn entries(&self) -> &[Entry] {
         match &self.value {
-            Value::Table(entries) => entries,
+            Value::Table(entries) => &entries.list,
             _ => &[],
         }
     }
@@ -168,7 +195,7 @@ fn from_table(table: &DeTable<'_>) -> Value {
         })
         .collect();
     entries.sort_by_key(|entry| entry.key_span.start);
-    Value::Table(entries)
+    Value::Table(Entries::new(entries))
 }
 
 fn from_value(value: &Spanned<DeValue<'_>>) -> Node {
@@ -247,6 +274,6 @@ impl<'de> Visitor<'de> for JsonVisitor {
             }
             entries.push(Entry { key, key_span: 0..0, node });
         }
-        Ok(Value::Table(entries))
+        Ok(Value::Table(Entries::new(entries)))
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! `WEIR_BLESS=1 cargo test -p weir-config` writes the texts anew.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use weir_config::{CODES, Diagnostics, Severity, load_str};
 
-/// Codes that no TOML text can give: of the file system and of environment variables.
-const ELSEWHERE: &[&str] = &["unreadable", "bad-route"];
+/// Codes that no short text can give: of the file system, of environment variables, of too many findings.
+const ELSEWHERE: &[&str] = &["unreadable", "bad-route", "too-many"];
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics");

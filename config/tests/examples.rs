@@ -1,5 +1,7 @@
 //! Every example loads without an error or a warning, and so does the shape of the file that the design gives.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::path::Path;
 
 use weir_config::{ClassifyScope, Domain, NextHop, PortMode, Service, load, load_str};

@@ -1,5 +1,7 @@
 //! JSON of the file's shape goes through the same checks; places are JSON pointers.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use weir_config::{from_json, load_json, load_str};
 
 fn errors(text: &str) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! Tens of thousands of interfaces, routes and rules load in reasonable time.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 

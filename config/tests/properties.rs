@@ -1,9 +1,13 @@
 //! Properties: no text makes the loader panic; what is rendered is read back; the schema accepts what is accepted.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::path::Path;
 
 use proptest::prelude::*;
-use weir_config::{diff, from_environment, from_json, load_str, to_json};
+use weir_config::{
+    Attachment, ClassifyScope, Config, Domain, NextHop, diff, from_environment, from_json, load_str, to_json,
+};
 
 fn example_texts() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,12 +24,74 @@ fn example_texts() -> Vec<String> {
     texts
 }
 
+/// Everything that an accepted configuration refers to is there; written without the loader's own tables.
+fn assert_refers_to_nothing_missing(config: &Config) {
+    let mut interfaces: Vec<(String, &Attachment)> = Vec::new();
+    for (name, port) in &config.ports {
+        interfaces.push((name.clone(), &port.attachment));
+        interfaces.extend(port.vlans.iter().map(|(vid, attachment)| (format!("{name}.{vid}"), attachment)));
+    }
+    interfaces.extend(config.tunnels.iter().map(|(name, tunnel)| (name.clone(), &tunnel.attachment)));
+    let interface = |name: &str| interfaces.iter().find(|(known, _)| known == name).map(|(_, a)| *a).unwrap();
+    for (name, attachment) in &interfaces {
+        match &attachment.domain {
+            Domain::Vrf(vrf) => assert!(config.vrfs.contains_key(vrf)),
+            Domain::Bridge(bridge) => {
+                assert!(config.bridges.contains_key(bridge) && attachment.addresses.is_empty())
+            }
+            Domain::CrossConnect(cross) => assert!(config.cross_connects[cross].ends.contains(name)),
+        }
+    }
+    for (name, cross) in &config.cross_connects {
+        for end in &cross.ends {
+            assert_eq!(interface(end).domain, Domain::CrossConnect(name.clone()));
+        }
+    }
+    for (vrf, table) in &config.vrfs {
+        for (route, hop) in
+            table.routes.iter().flat_map(|route| route.via.iter().map(move |hop| (route, hop)))
+        {
+            assert_eq!(route.prefix, route.prefix.trunc());
+            match hop {
+                NextHop::Gateway { ip, interface: name } => {
+                    assert_eq!(ip.is_ipv4(), route.prefix.addr().is_ipv4());
+                    assert!(name.iter().all(|name| interface(name).domain == Domain::Vrf(vrf.clone())));
+                }
+                NextHop::Interface(name) | NextHop::Tunnel(name) => {
+                    assert_eq!(interface(name).domain, Domain::Vrf(vrf.clone()));
+                }
+                NextHop::Blackhole => {}
+            }
+        }
+    }
+    for tunnel in config.tunnels.values() {
+        assert!(config.vrfs.contains_key(&tunnel.underlay_vrf));
+        assert!(!tunnel.remotes.is_empty() && tunnel.vni < 1 << 24);
+        assert!(tunnel.remotes.iter().all(|remote| remote.is_ipv4() == tunnel.local.is_ipv4()));
+    }
+    assert!(config.neighbours.iter().all(|n| matches!(interface(&n.interface).domain, Domain::Vrf(_))));
+    assert!(
+        config.chains.values().flat_map(|chain| &chain.hops).all(|hop| config.services.contains_key(hop))
+    );
+    for rule in &config.classify {
+        assert!(rule.chain.iter().all(|chain| config.chains.contains_key(chain)));
+        for scope in &rule.from {
+            match scope {
+                ClassifyScope::Interface(name) => assert!(interfaces.iter().any(|(known, _)| known == name)),
+                ClassifyScope::Vrf(name) => assert!(config.vrfs.contains_key(name)),
+                ClassifyScope::Bridge(name) => assert!(config.bridges.contains_key(name)),
+            }
+        }
+    }
+}
+
 /// Whatever comes out can be printed, as text and as JSON.
 fn load_and_print(text: &str) {
     match load_str("fuzz.toml", text) {
         Ok(loaded) => {
             let again = from_json(&to_json(&loaded.config).to_string());
             assert_eq!(again.as_ref(), Ok(&loaded.config), "{text}");
+            assert_refers_to_nothing_missing(&loaded.config);
         }
         Err(diagnostics) => {
             assert!(diagnostics.errors() > 0);
@@ -82,7 +148,7 @@ fn mutated() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {

@@ -2,6 +2,8 @@
 //!
 //! A validator of the few keywords that the schema uses; patterns are beyond it.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests, outside test functions.
+
 use std::path::Path;
 
 use serde_json::{Value, json};

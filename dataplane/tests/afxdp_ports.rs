@@ -89,9 +89,12 @@ fn what_was_refused_before_the_mode_obtained_is_said() {
         return;
     }
     let wire = Wire::new(1);
-    let memory = Memory::new(4096);
-    let (port, _queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Auto));
+    let mut memory = Memory::new(4096);
+    let (port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Auto));
     assert_eq!(port.info().xdp, XdpObtained::NativeCopy);
+    // What was tried before leaves no trace: the queues live, now and after many looks at the device.
+    memory.receive(&mut queues, 1, NEVER * 3);
+    assert!(queues.iter().all(PortQueue::alive));
     let refused = port.info().refused.join("\n");
     assert!(refused.starts_with("zero-copy: queue 0: binding: the driver does not support it"), "{refused}");
 }
@@ -370,4 +373,76 @@ fn a_full_transmit_ring_leaves_frames_with_the_caller() {
     assert!(frames.is_empty());
     queues[0].close(&mut memory.cache);
     assert_eq!(memory.free_frames(), 4096);
+}
+
+#[test]
+fn frames_that_a_full_ring_missed_are_counted_exactly() {
+    if !privileged("frames_that_a_full_ring_missed_are_counted_exactly") {
+        return;
+    }
+    for xdp in [XdpMode::Native, XdpMode::Generic] {
+        let wire = Wire::new(1);
+        let tap = wire.tap();
+        let mut memory = Memory::new(4096);
+        let mut options = wire.options(PortMode::Dedicated, xdp);
+        options.rx_ring = 64;
+        let (port, mut queues) = memory.open(&options);
+        for n in 0..300 {
+            tap.send(&experiment(n, 60));
+        }
+        let frames = memory.receive(&mut queues, 64, SOON);
+        assert_eq!(frames.len(), 64);
+        memory.free(frames);
+        // Another one passes, and after some idle polls the counters are fresh.
+        tap.send(&experiment(1000, 60));
+        let frames = memory.receive(&mut queues, 2, NEVER * 4);
+        assert_eq!(frames.iter().map(|frame| number(frame.bytes())).collect::<Vec<_>>(), [1000]);
+        memory.free(frames);
+        queues[0].close(&mut memory.cache);
+        let counters = queues[0].counters();
+        // The kernel itself may have sent or heard a frame or two more; none is unaccounted for.
+        assert_eq!(counters.rx_frames + counters.rx_missed, port.program_counters().redirected, "{xdp:?}");
+        assert!(counters.rx_missed >= 236, "{xdp:?}: {counters:?}");
+        assert_eq!(memory.free_frames(), 4096);
+    }
+}
+
+/// Names the device to the child.
+const DEVICE: &str = "WEIR_TEST_OPEN_DEVICE";
+
+/// Not a test by itself: the child of the test below.
+#[test]
+#[allow(clippy::print_stdout)]
+fn child_that_opens_a_port() {
+    let Ok(device) = std::env::var(DEVICE) else { return };
+    let options = weir_dataplane::io::afxdp::OpenOptions::new(device, PortMode::Dedicated, XdpMode::Auto);
+    match AfXdpPort::open(&options, &Memory::new(8192).pool) {
+        Ok(_) => println!("\nopened"),
+        Err(error) => println!("\n{error}"),
+    }
+}
+
+#[test]
+fn the_capability_that_is_missing_is_named() {
+    if !privileged("the_capability_that_is_missing_is_named") {
+        return;
+    }
+    let wire = Wire::new(1);
+    let open_without = |capabilities: &str| {
+        let output = std::process::Command::new("setpriv")
+            .args(["--bounding-set", capabilities, "--inh-caps", "-all"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_opens_a_port", "--nocapture"])
+            .env(DEVICE, &wire.device)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let error = open_without("-net_raw");
+    assert!(error.contains("missing CAP_NET_RAW; grant it"), "{error}");
+    let error = open_without("-net_admin,-sys_admin,-bpf");
+    assert!(error.contains("missing CAP_NET_ADMIN and CAP_BPF"), "{error}");
+    // The rest is not needed.
+    let opened = open_without("-all,+net_raw,+net_admin,+bpf,+ipc_lock");
+    assert!(opened.contains("\nopened"), "{opened}");
 }

@@ -9,14 +9,20 @@ mod rules;
 mod services;
 mod view;
 
+use std::fmt::Display;
+
 use crate::model::Config;
 use crate::sink::Sink;
 
 /// A path of keys and indices, from anything that can be shown.
 macro_rules! at {
-    ($($step:expr),* $(,)?) => { vec![$($step.to_string()),*] };
+    ($($step:expr),* $(,)?) => { $crate::validate::steps(&[$(&$step),*]) };
 }
 pub(crate) use at;
+
+fn steps(steps: &[&dyn Display]) -> Vec<String> {
+    steps.iter().map(ToString::to_string).collect()
+}
 
 /// Reports everything that is wrong between the parts of the configuration.
 pub(crate) fn validate(config: &Config, sink: &mut Sink<'_>) {

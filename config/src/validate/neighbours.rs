@@ -25,6 +25,11 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
             sink.report(&at("ip"), At::Value, finding);
             continue;
         }
+        if neighbour.ip.is_multicast() || neighbour.ip.is_unspecified() || neighbour.ip.is_loopback() {
+            let message = format!("`{}` cannot be a neighbour's address", neighbour.ip);
+            sink.report(&at("ip"), At::Value, error(codes::BAD_ADDRESS, message));
+            continue;
+        }
         let Some(interface) = view.interface(&neighbour.interface).filter(|i| !i.doubtful) else { continue };
         if interface.vrf().is_none() {
             let message =

@@ -52,6 +52,8 @@ impl FramePool {
 #[derive(Debug)]
 pub struct FrameCache {
     pool: Arc<FramePool>,
+    /// The pool's memory, one step nearer.
+    memory: &'static FrameMemory,
     local: Vec<u32>,
 }
 
@@ -63,7 +65,7 @@ impl FrameCache {
 
     /// An empty cache over `pool`.
     pub fn new(pool: Arc<FramePool>) -> Self {
-        Self { pool, local: Vec::with_capacity(Self::CAPACITY + 1) }
+        Self { memory: pool.memory, pool, local: Vec::with_capacity(Self::CAPACITY + 1) }
     }
 
     /// The pool that this cache exchanges chunks with.
@@ -76,13 +78,13 @@ impl FrameCache {
     pub fn alloc(&mut self) -> Option<Frame> {
         let index = self.alloc_chunk()?;
         // SAFETY: the index came from the pool, so no token of this chunk exists.
-        Some(unsafe { self.pool.memory.frame(index, HEADROOM, 0) })
+        Some(unsafe { self.memory.frame(index, HEADROOM, 0) })
     }
 
     /// Gives a frame back. One of another memory goes home to its own pool, slowly.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
-        if self.pool.memory.owns(&frame) {
+        if self.memory.owns(&frame) {
             let (index, _, _) = frame.into_raw();
             self.free_chunk(index);
         } else {
@@ -201,6 +203,25 @@ mod tests {
         assert!(!frame.strip(2049) && frame.strip(2048));
         assert!(!frame.set_len(1) && frame.set_len(0));
         cache.free(frame);
+    }
+
+    #[test]
+    fn a_token_has_sixteen_bytes_and_knows_the_size_of_its_chunk() {
+        assert_eq!(size_of::<Frame>(), 16);
+        assert_eq!(size_of::<Option<Frame>>(), 16);
+        let large = FramePool::new(FrameMemory::map(3, 4096, HugePages::Never).unwrap());
+        let mut cache = FrameCache::new(large.clone());
+        let frames: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
+        let mut indexes: Vec<u32> = frames.iter().map(Frame::index).collect();
+        indexes.sort_unstable();
+        assert_eq!(indexes, [0, 1, 2]);
+        for mut frame in frames {
+            assert_eq!(frame.tailroom(), 3840);
+            assert!(frame.write(&[1; 3840]) && !frame.write(&[1; 3841]));
+            cache.free(frame);
+        }
+        drop(cache);
+        assert_eq!(large.available(), 3);
     }
 
     #[test]

@@ -11,15 +11,17 @@ use std::ptr::NonNull;
 pub struct Frame {
     /// First byte of the chunk.
     chunk: NonNull<u8>,
-    /// Index of the chunk in its memory.
-    index: u32,
+    /// Index of the chunk in its memory; the highest bit is set in chunks of 4096 bytes, clear in those of 2048. So a
+    /// token has 16 bytes: bursts of them are moved a lot.
+    tagged: u32,
     /// Offset of the packet in the chunk.
     start: u16,
     /// Length of the packet in bytes.
     len: u16,
-    /// Length of the chunk in bytes.
-    size: u16,
 }
+
+/// The bit of `tagged` that says 4096.
+const LARGE: u32 = 1 << 31;
 
 // SAFETY: a frame is the only owner of its chunk, and chunks live in memory that is never unmapped.
 unsafe impl Send for Frame {}
@@ -38,18 +40,19 @@ impl Frame {
     /// Makes the token of a chunk.
     ///
     /// # Safety
-    /// `chunk` points at `size` bytes of a [`FrameMemory`](super::FrameMemory) (never unmapped), no other token
+    /// `size` is 2048 or 4096, `index < 2^31`, `chunk` points at `size` bytes of a [`FrameMemory`](super::FrameMemory) (never unmapped), no other token
     /// of the chunk exists, the kernel does not own it, and `start + len <= size`.
     #[inline]
     pub(crate) unsafe fn from_raw(chunk: NonNull<u8>, index: u32, start: u16, len: u16, size: u16) -> Self {
         debug_assert!(u32::from(start) + u32::from(len) <= u32::from(size));
-        Self { chunk, index, start, len, size }
+        debug_assert!(index & LARGE == 0 && matches!(size, 2048 | 4096));
+        Self { chunk, tagged: index | u32::from(size >> 12) << 31, start, len }
     }
 
     /// Gives up the token and returns (chunk index, start, len): the chunk now belongs to whoever holds the index.
     #[inline]
     pub(crate) fn into_raw(self) -> (u32, u16, u16) {
-        let raw = (self.index, self.start, self.len);
+        let raw = (self.index(), self.start, self.len);
         std::mem::forget(self);
         raw
     }
@@ -63,7 +66,13 @@ impl Frame {
     /// Index of the chunk in its memory.
     #[inline]
     pub fn index(&self) -> u32 {
-        self.index
+        self.tagged & !LARGE
+    }
+
+    /// Length of the chunk in bytes.
+    #[inline]
+    fn size(&self) -> usize {
+        2048 << (self.tagged >> 31)
     }
 
     /// Length of the packet in bytes.
@@ -82,7 +91,7 @@ impl Frame {
     /// Bytes behind the packet.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        usize::from(self.size) - usize::from(self.start) - usize::from(self.len)
+        self.size() - usize::from(self.start) - usize::from(self.len)
     }
 
     /// The packet.
@@ -127,7 +136,7 @@ impl Frame {
     /// False, and nothing done, if the chunk is too short.
     #[inline]
     pub fn set_len(&mut self, len: usize) -> bool {
-        if len > usize::from(self.size) - usize::from(self.start) {
+        if len > self.size() - usize::from(self.start) {
             return false;
         }
         self.len = len as u16;
@@ -136,7 +145,7 @@ impl Frame {
 
     /// Makes the packet a copy of `bytes`, at the standard headroom. False, and nothing done, if they do not fit.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() > usize::from(self.size) - usize::from(super::HEADROOM) {
+        if bytes.len() > self.size() - usize::from(super::HEADROOM) {
             return false;
         }
         self.start = super::HEADROOM;

@@ -416,4 +416,33 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(CaptureReader::open(&path).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn whatever_the_bytes_reading_ends_without_a_panic(
+            magic in proptest::sample::select(vec![
+                [0x0au8, 0x0d, 0x0d, 0x0a], [0xd4, 0xc3, 0xb2, 0xa1], [0x4d, 0x3c, 0xb2, 0xa1], [0xa1, 0xb2, 0xc3, 0xd4],
+            ]),
+            version in proptest::bool::ANY,
+            noise in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        ) {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&magic).unwrap();
+            if version {
+                // Enough of a header for the noise to be read as records.
+                let header: &[u8] = match magic {
+                    [0x0a, ..] => &[28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 28, 0, 0, 0],
+                    [0xa1, ..] => &[0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 1],
+                    _ => &[2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 1, 0, 0, 0],
+                };
+                file.write_all(header).unwrap();
+            }
+            file.write_all(&noise).unwrap();
+            if let Ok(reader) = CaptureReader::open(file.path()) {
+                proptest::prop_assert!(reader.count() <= noise.len() + 1);
+            }
+        }
+    }
 }

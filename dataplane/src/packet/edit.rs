@@ -59,7 +59,8 @@ pub fn set_source(frame: &mut [u8], meta: &Meta, ip: IpAddr, port: u16) -> bool 
     set_end::<0>(frame, meta, ip, port).is_some()
 }
 
-/// Sets destination address and port; otherwise as [`set_source`].
+/// Sets destination address and port; otherwise as [`set_source`]. The transport checksum is corrected for the destination
+/// in the IPv6 header, which is not the one it covers while a routing header has segments left (RFC 8200 section 8.1).
 #[inline]
 pub fn set_destination(frame: &mut [u8], meta: &Meta, ip: IpAddr, port: u16) -> bool {
     set_end::<1>(frame, meta, ip, port).is_some()

@@ -2,7 +2,7 @@
 //!
 //! A session is found by two keys: its first packet's tuple as it came in, and the tuple of a reply, that is the reverse
 //! of the first one after all edits. Keys are spread over shards, each under its own lock; the sessions themselves lie in a
-//! fixed array of slots that cached programs refer to by [`SessionId`]. A slot is given to another session only
+//! fixed array of slots that cached programs refer to by `SessionId`. A slot is given to another session only
 //! [`GRACE`] after its last one went, when no idle program can point at it any more.
 //!
 //! TCP states follow RFC 9293; timeouts RFC 5382, RFC 4787, RFC 5508; an ICMP error finds its session by the packet that it

@@ -145,7 +145,7 @@ pub struct NeighbourStatus {
     pub ip: IpAddr,
     /// MAC address once resolved.
     pub mac: Option<MacAddress>,
-    /// "incomplete", "reachable", "stale", "failed", "static", "kernel".
+    /// "incomplete", "reachable", "stale", "probe", "failed", "static", "kernel", "point-to-point".
     pub state: &'static str,
     /// Seconds since it was confirmed.
     pub age: u64,

@@ -29,9 +29,10 @@ pub struct OpenOptions {
     pub mode: PortMode,
     /// Best XDP mode to try first.
     pub xdp: XdpMode,
-    /// Receive ring of each queue in entries, a power of two; the fill ring is twice as long.
+    /// Receive ring of each queue in entries, rounded up to a power of two from 64 to 32768; the fill ring, and with it
+    /// the number of frames that each queue takes from the pool, is twice as long.
     pub rx_ring: u32,
-    /// Transmit and completion ring of each queue in entries, a power of two.
+    /// Transmit and completion ring of each queue in entries, rounded likewise.
     pub tx_ring: u32,
     /// Receive frames to other MAC addresses too (dedicated mode only), as a bridge member must.
     pub promiscuous: bool,
@@ -139,6 +140,7 @@ impl AfXdpPort {
     /// Attaches the XDP program to a device and binds a socket to each of its receive queues, in the best mode that
     /// `options.xdp` allows and the device gives. The device is looked for in the calling thread's network namespace.
     ///
+    /// Blocks for as long as [`OpenOptions::busy_wait`] and [`OpenOptions::carrier_wait`] say: not for a worker to call.
     /// A dedicated device that is down is brought up. A shared one takes nothing before [`steer`](Self::steer).
     ///
     /// # Errors
@@ -151,9 +153,7 @@ impl AfXdpPort {
         let (xdp, attachment, mut queues, refused) = opening.obtain(&program)?;
         for queue in &mut queues {
             let sends = queue.number() < opening.counts.transmit;
-            queue
-                .start(program.sockets(), xdp == XdpObtained::ZeroCopy, sends)
-                .map_err(|reason| OpenError::Program { reason })?;
+            queue.start(program.sockets(), sends).map_err(|reason| OpenError::Program { reason })?;
         }
         let membership = opening.join()?;
         if had_carrier {
@@ -335,7 +335,7 @@ impl<'a> Opening<'a> {
         let say = |action: &str, error: io::Error| format!("queue {number}: {action}: {}", explain(&error));
         let socket = XskSocket::new(self.pool.memory(), first.is_none(), self.sizes())
             .map_err(|error| say("making a socket", error))?;
-        let queue = AfXdpQueue::new(socket, number, self.pool, &self.gone);
+        let queue = AfXdpQueue::new(socket, number, zero_copy, self.pool, &self.gone);
         if queue.lent() < queue.fill_size() {
             return Err(format!("queue {number}: no free frames for its fill ring; raise memory.frames"));
         }
@@ -403,5 +403,32 @@ impl<'a> Opening<'a> {
             ));
         }
         warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_may_move_between_threads_and_its_queues_too() {
+        fn is_send<T: Send>() {}
+        is_send::<AfXdpPort>();
+        is_send::<AfXdpQueue>();
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
+        let pool =
+            FramePool::new(crate::frame::FrameMemory::map(16, 2048, weir_config::HugePages::Never).unwrap());
+        let mut options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
+        (options.rx_ring, options.tx_ring) = (1000, 1);
+        let device = Device::find("lo").unwrap();
+        let counts = QueueCounts { receive: 1, transmit: 1 };
+        let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
+        let sizes = opening.sizes();
+        assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
+        let error = opening.check_frames().unwrap_err().to_string();
+        assert!(error.contains("its 1 queues need 2048 frames and 16 are free"), "{error}");
     }
 }

@@ -84,8 +84,15 @@ impl Lent {
 }
 
 impl AfXdpQueue {
-    /// A queue over a socket that is not bound yet. Its fill ring is filled from the pool.
-    pub(super) fn new(socket: XskSocket, queue: u32, pool: &Arc<FramePool>, gone: &Arc<AtomicBool>) -> Self {
+    /// A queue over a socket that is not bound yet. Its fill ring is filled from the pool. `zero_copy`: whether it is
+    /// going to be bound so.
+    pub(super) fn new(
+        socket: XskSocket,
+        queue: u32,
+        zero_copy: bool,
+        pool: &Arc<FramePool>,
+        gone: &Arc<AtomicBool>,
+    ) -> Self {
         let memory = pool.memory();
         let mut this = Self {
             socket: Some(socket),
@@ -94,7 +101,7 @@ impl AfXdpQueue {
             sending: 0,
             queue,
             sockets: None,
-            zero_copy: false,
+            zero_copy,
             transmits: true,
             shift: u32::from(memory.frame_size()).trailing_zeros(),
             counters: QueueCounters::default(),
@@ -118,13 +125,8 @@ impl AfXdpQueue {
     }
 
     /// The queue is bound: the program may send it frames.
-    pub(super) fn start(
-        &mut self,
-        sockets: &SocketMap,
-        zero_copy: bool,
-        transmits: bool,
-    ) -> Result<(), String> {
-        (self.zero_copy, self.transmits) = (zero_copy, transmits);
+    pub(super) fn start(&mut self, sockets: &SocketMap, transmits: bool) -> Result<(), String> {
+        self.transmits = transmits;
         if let Some(socket) = &self.socket {
             sockets.insert(self.queue, socket.as_fd())?;
             self.sockets = Some(sockets.clone());
@@ -224,12 +226,14 @@ impl AfXdpQueue {
     fn probe(&mut self) {
         let Some(socket) = &self.socket else { return };
         self.kicked(socket.kick_receive());
-        let statistics = socket.statistics();
-        self.counters.rx_missed = statistics.missed;
-        self.counters.invalid = statistics.invalid;
+        if let Some(statistics) = socket.statistics() {
+            self.counters.rx_missed = statistics.missed;
+            self.counters.invalid = statistics.invalid;
+        }
     }
 
-    /// Stops sending, waits a bounded time for what is being sent, closes the socket and takes every chunk back.
+    /// Stops sending, waits at most 50 ms for what is being sent, closes the socket and takes every chunk back; zero-copy
+    /// sockets take 100 ms more while their device is there.
     fn shut(&mut self) {
         if self.socket.is_none() {
             return;

@@ -42,7 +42,7 @@ pub(super) struct XskSocket {
 }
 
 /// What the kernel counted: `struct xdp_statistics`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Statistics {
     /// Frames lost because a ring was full, the fill ring empty or the frame too long.
     pub(super) missed: u64,
@@ -122,16 +122,14 @@ impl XskSocket {
     }
 
     /// What the kernel counted since the socket was made. One system call.
-    pub(super) fn statistics(&self) -> Statistics {
+    pub(super) fn statistics(&self) -> Option<Statistics> {
         // SAFETY: all-zero is a valid xdp_statistics.
         let mut raw: libc::xdp_statistics = unsafe { std::mem::zeroed() };
-        if get_option(self.fd.as_fd(), libc::XDP_STATISTICS, &mut raw).is_err() {
-            return Statistics::default();
-        }
-        Statistics {
+        get_option(self.fd.as_fd(), libc::XDP_STATISTICS, &mut raw).ok()?;
+        Some(Statistics {
             missed: raw.rx_dropped + raw.rx_ring_full,
             invalid: raw.rx_invalid_descs + raw.tx_invalid_descs,
-        }
+        })
     }
 
     /// Makes the kernel send what stands in the transmit ring.

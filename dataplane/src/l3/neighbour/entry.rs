@@ -24,6 +24,8 @@ pub enum NeighbourState {
     Static,
     /// Told by the kernel, which owns the interface.
     Kernel,
+    /// The one far end of a tunnel with a fixed remote MAC address, under the address 0.0.0.0.
+    PointToPoint,
 }
 
 impl NeighbourState {
@@ -37,6 +39,7 @@ impl NeighbourState {
             Self::Failed => "failed",
             Self::Static => "static",
             Self::Kernel => "kernel",
+            Self::PointToPoint => "point-to-point",
         }
     }
 }

@@ -194,14 +194,18 @@ impl NeighbourTable {
         now: Nanos,
     ) -> Result<AdjacencyId, TableFull> {
         let far_end = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let known = [ip, far_end].iter().find_map(|ip| inner.numbers.get(&(scope, *ip)).copied());
-        let id = match known {
+        if let Some(id) = inner.numbers.get(&(scope, ip)).copied()
+            && inner.entry(id).is_some_and(|entry| entry.state == NeighbourState::Static)
+        {
+            return Ok(id);
+        }
+        let id = match inner.numbers.get(&(scope, far_end)).copied() {
             Some(id) => id,
             None => self.allocate(inner, scope, far_end, now)?,
         };
         let entry = inner.entry(id).ok_or(TableFull)?;
-        if entry.state != NeighbourState::Static || (entry.ip == far_end && entry.mac != Some(mac)) {
-            self.settle(inner, id, mac, NeighbourState::Static, now);
+        if entry.state != NeighbourState::PointToPoint || entry.mac != Some(mac) {
+            self.settle(inner, id, mac, NeighbourState::PointToPoint, now);
         }
         self.adjacencies.touch(id, seconds(now));
         Ok(id)
@@ -247,12 +251,21 @@ impl NeighbourTable {
         }
     }
 
-    /// The kernel could not resolve `ip`: fails the entry, if there is one and the kernel owns it.
+    /// The kernel could not resolve `ip`, or removed it. An entry that it owns fails if it was being asked for. One that
+    /// was resolved goes if it is not used; if it is, the kernel is asked again (by [`Self::tick`]), since it sees none of
+    /// the packets that weir sends and may remove what weir still needs.
     pub fn kernel_failed(&self, scope: ScopeId, ip: IpAddr, now: Nanos) {
         let mut inner = self.lock();
         let Some(id) = inner.numbers.get(&(scope, ip)).copied() else { return };
-        if inner.entry(id).is_some_and(|entry| entry.kernel && entry.state != NeighbourState::Static) {
-            self.fail(&mut inner, id, now);
+        let Some(entry) = inner.entry(id).filter(|entry| entry.kernel) else { return };
+        match entry.state {
+            NeighbourState::Static | NeighbourState::Failed => {}
+            NeighbourState::Incomplete => self.fail(&mut inner, id, now),
+            _ if self.unused(id, now) => {
+                self.free(&mut inner, id, now);
+                self.bump();
+            }
+            _ => self.begin_soon(&mut inner, id, now),
         }
     }
 

@@ -275,8 +275,29 @@ fn the_kernel_is_asked_on_a_shared_port_and_only_it_is_believed() {
     table.adjacencies().touch(id, seconds(T0 + 10 * SECOND));
     assert_eq!(tick(&table, T0 + 50 * SECOND), [asked]);
     assert_eq!(tick(&table, T0 + 100 * SECOND), []);
-    table.kernel_failed(SCOPE, ip(9), T0 + 101 * SECOND);
+}
+
+#[test]
+fn what_the_kernel_removes_is_asked_for_again_if_it_is_used() {
+    let table = table(4);
+    let shared = Interface { kernel_neighbours: true, ..port() };
+    let asked = NeighbourAction::AskKernel { scope: SCOPE, ip: ip(9) };
+    let (id, _) = table.resolve(&shared, ip(9), T0).unwrap();
+    // Not resolved yet: the kernel gave up.
+    table.kernel_failed(SCOPE, ip(9), T0);
     assert_eq!(table.adjacencies().link(id), Link::Failed);
+    table.learn(SCOPE, ip(9), MAC, Learned::Kernel, T0);
+    // In use: the same adjacency is resolved anew.
+    table.adjacencies().touch(id, seconds(T0 + 80 * SECOND));
+    table.kernel_failed(SCOPE, ip(9), T0 + 100 * SECOND);
+    assert_eq!(table.adjacencies().link(id), Link::Unresolved);
+    assert_eq!(tick(&table, T0 + 100 * SECOND), [asked]);
+    table.learn(SCOPE, ip(9), MAC, Learned::Kernel, T0 + 101 * SECOND);
+    assert_eq!(table.adjacencies().link(id), Link::Resolved(MAC));
+    // Not in use, though its timer goes on: gone.
+    assert_eq!(run(&table, T0 + 101 * SECOND, T0 + 300 * SECOND).len(), 0);
+    table.kernel_failed(SCOPE, ip(9), T0 + 300 * SECOND);
+    assert!(table.is_empty());
 }
 
 #[test]
@@ -290,6 +311,23 @@ fn a_tunnel_with_one_far_end_needs_no_resolution_and_one_entry() {
     let moved = Interface { point_to_point_mac: Some(OTHER), ..port() };
     assert_eq!(table.resolve(&moved, ip(7), T0), Ok((id, None)));
     assert_eq!(table.adjacencies().link(id), Link::Resolved(OTHER));
+    // It is no static entry that a reload removes; it goes when nobody uses it.
+    assert_eq!(state(&table), NeighbourState::PointToPoint);
+    table.adjacencies().touch(id, seconds(T0 + 50 * SECOND));
+    assert_eq!(run(&table, T0, T0 + 109 * SECOND), []);
+    run(&table, T0 + 110 * SECOND, T0 + 120 * SECOND);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_static_neighbour_in_a_tunnel_with_one_far_end_is_kept() {
+    let table = table(4);
+    let tunnel = Interface { point_to_point_mac: Some(MAC), ..port() };
+    table.learn(SCOPE, ip(9), OTHER, Learned::Static, T0);
+    let (named, _) = table.resolve(&tunnel, ip(9), T0).unwrap();
+    let (other, _) = table.resolve(&tunnel, ip(8), T0).unwrap();
+    assert_eq!(table.adjacencies().link(named), Link::Resolved(OTHER));
+    assert_eq!(table.adjacencies().link(other), Link::Resolved(MAC));
 }
 
 #[test]
@@ -329,6 +367,7 @@ enum Step {
     Learn(u8, u8, Learned),
     Use(u8),
     Forget(u8),
+    KernelFailed(u8),
     Wait(u64),
 }
 
@@ -347,6 +386,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6u8, 1..4u8, how).prop_map(|(ip, mac, how)| Step::Learn(ip, mac, how)),
         2 => (0..6u8).prop_map(Step::Use),
         1 => (0..6u8).prop_map(Step::Forget),
+        1 => (0..6u8).prop_map(Step::KernelFailed),
         4 => (1..70_000u64).prop_map(|milliseconds| Step::Wait(milliseconds * 1_000_000)),
     ]
 }
@@ -373,6 +413,7 @@ proptest! {
                     }
                 }
                 Step::Forget(n) => drop(table.forget(SCOPE, ip(n), now)),
+                Step::KernelFailed(n) => table.kernel_failed(SCOPE, ip(n), now),
                 Step::Wait(time) => {
                     now += time;
                     tick(&table, now);

@@ -55,13 +55,13 @@ impl NeighbourTable {
     }
 
     fn run_timer(&self, inner: &mut Inner, id: AdjacencyId, now: Nanos) -> Option<NeighbourAction> {
-        use NeighbourState::{Failed, Incomplete, Kernel, Probe, Reachable, Stale, Static};
+        use NeighbourState::{Failed, Incomplete, Kernel, PointToPoint, Probe, Reachable, Stale, Static};
         let last_used = self.adjacencies.last_used(id);
         let entry = inner.entry(id)?;
         let (scope, ip, mac) = (entry.scope, entry.ip, entry.mac);
         // Use is noted in whole seconds: what falls into the second of the change may have been before it.
         let used = last_used > seconds(entry.since);
-        let idle = now.saturating_sub(entry.since.max(u64::from(last_used) * SECOND));
+        let idle = self.unused(id, now) && now.saturating_sub(entry.since) >= UNUSED;
         match entry.state {
             Incomplete if entry.tries < MULTICAST_TRIES => return self.solicit(inner, id, None, now),
             Incomplete => {
@@ -76,11 +76,11 @@ impl NeighbourTable {
             Probe if entry.tries < UNICAST_TRIES => return self.solicit(inner, id, mac, now),
             Probe => return self.begin(inner, id, now),
             Failed if used && entry.retry_at <= now => return self.begin(inner, id, now),
-            Stale | Failed if idle >= UNUSED => {
+            Stale | Failed | PointToPoint if idle => {
                 self.free(inner, id, now);
                 return Some(NeighbourAction::Expired { scope, ip });
             }
-            Stale | Failed => self.arm(inner, id, now + DELAY),
+            Stale | Failed | PointToPoint => self.arm(inner, id, now + DELAY),
             // The kernel sees none of the packets that weir sends, so it is asked to verify what is in use.
             Kernel => {
                 entry.since = now;
@@ -90,6 +90,19 @@ impl NeighbourTable {
             Static => self.arm(inner, id, Nanos::MAX),
         }
         None
+    }
+
+    /// Whether nobody used an entry for long.
+    pub(super) fn unused(&self, id: AdjacencyId, now: Nanos) -> bool {
+        now.saturating_sub(u64::from(self.adjacencies.last_used(id)) * SECOND) >= UNUSED
+    }
+
+    /// Starts to resolve at the next tick.
+    pub(super) fn begin_soon(&self, inner: &mut Inner, id: AdjacencyId, now: Nanos) {
+        let Some(entry) = inner.entry(id) else { return };
+        entry.mac = None;
+        self.adjacencies.set(id, Link::Unresolved);
+        self.enter(inner, id, NeighbourState::Incomplete, now, now);
     }
 
     /// Starts, or starts again, to resolve.
@@ -136,7 +149,7 @@ impl NeighbourTable {
         entry.kernel |= state == NeighbourState::Kernel;
         let due = match state {
             NeighbourState::Reachable | NeighbourState::Kernel => now + reachable_time(id, now),
-            NeighbourState::Stale => now + DELAY,
+            NeighbourState::Stale | NeighbourState::PointToPoint => now + DELAY,
             _ => Nanos::MAX,
         };
         self.enter(inner, id, state, now, due);
