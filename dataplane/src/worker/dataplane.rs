@@ -443,9 +443,9 @@ impl Running {
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = now + REOPEN;
             let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
-                continue;
-            };
+            let ring = ring_size(self.pool.available(), [&settings]);
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
+            let Ok((fresh, queues)) = opened else { continue };
             let Some(port) = self.ports.get_mut(&name) else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
