@@ -314,6 +314,8 @@ impl<'a> Opening<'a> {
 
     /// Binds a socket to every receive queue. The first registers the memory for this device, the others share it.
     fn bind(&self, zero_copy: bool) -> Result<(XdpObtained, Vec<AfXdpQueue>), String> {
+        // The sockets of a mode that was refused were never bound, which looks like a device that is gone.
+        self.gone.store(false, Ordering::Release);
         let mut queues: Vec<AfXdpQueue> = Vec::new();
         let mut obtained = XdpObtained::NativeCopy;
         for number in 0..self.counts.receive {
