@@ -205,8 +205,9 @@ impl Running {
         let pool = FramePool::new(memory);
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
+        let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -323,7 +324,8 @@ impl Running {
         for (name, settings) in &config.ports {
             let same = self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings));
             if !same && !self.ports.contains_key(name) {
-                let (port, queues) = open(name, settings, &mut self.registry, &self.pool)?;
+                let ring = ring_size(self.pool.available(), [settings]);
+                let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring)?;
                 opened.push((name.clone(), port, queues));
             } else if !same {
                 return Err(ApplyError::NeedsRestart(format!(
@@ -441,9 +443,9 @@ impl Running {
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = now + REOPEN;
             let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
-                continue;
-            };
+            let ring = ring_size(self.pool.available(), [&settings]);
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
+            let Ok((fresh, queues)) = opened else { continue };
             let Some(port) = self.ports.get_mut(&name) else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
@@ -534,6 +536,7 @@ fn open(
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
+    ring: u32,
 ) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
@@ -541,6 +544,7 @@ fn open(
         return Err(ApplyError::TooManyPorts);
     }
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    (options.rx_ring, options.tx_ring) = (ring, ring);
     // Bridges take frames to other stations; a MAC address of our own choice is not the device's filter's.
     let bridged =
         |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
@@ -558,6 +562,21 @@ fn open(
         next_try: Instant::now(),
     };
     Ok((port, queues))
+}
+
+/// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
+/// rest is for frames on their way and in private caches.
+fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a Port>) -> u32 {
+    let queues: usize = ports.into_iter().filter_map(|port| port.device.as_deref()).map(receive_queues).sum();
+    let share = u32::try_from(frames / (4 * queues.max(1))).unwrap_or(u32::MAX);
+    (1 << share.clamp(64, 1024).ilog2()).min(1024)
+}
+
+/// Receive queues of a device, 1 if it cannot be told.
+fn receive_queues(device: &str) -> usize {
+    let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
+    let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
+    queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
 }
 
 /// Whether two settings of a port mean the same device, opened the same way.

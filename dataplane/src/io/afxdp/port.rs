@@ -407,3 +407,30 @@ impl<'a> Opening<'a> {
         warnings
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_may_move_between_threads_and_its_queues_too() {
+        fn is_send<T: Send>() {}
+        is_send::<AfXdpPort>();
+        is_send::<AfXdpQueue>();
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
+        let pool =
+            FramePool::new(crate::frame::FrameMemory::map(16, 2048, weir_config::HugePages::Never).unwrap());
+        let mut options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
+        (options.rx_ring, options.tx_ring) = (1000, 1);
+        let device = Device::find("lo").unwrap();
+        let counts = QueueCounts { receive: 1, transmit: 1 };
+        let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
+        let sizes = opening.sizes();
+        assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
+        let error = opening.check_frames().unwrap_err().to_string();
+        assert!(error.contains("its 1 queues need 2048 frames and 16 are free"), "{error}");
+    }
+}
