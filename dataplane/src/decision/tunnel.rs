@@ -92,7 +92,9 @@ impl Encapsulation {
         if self.is_v4() {
             return;
         }
-        let Some(udp_len) = packet.get(44..46).map(|len| u16::from_be_bytes([len[0], len[1]])) else { return };
+        let Some(udp_len) = packet.get(44..46).map(|len| u16::from_be_bytes([len[0], len[1]])) else {
+            return;
+        };
         // Both addresses stand directly in front of the UDP header: one run of bytes.
         let Some(summed) = packet.get(8..) else { return };
         let sum = checksum::add(checksum::sum(summed), u16::from(protocol::UDP));
