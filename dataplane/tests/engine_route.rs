@@ -37,9 +37,15 @@ fn a_packet_is_routed_with_its_ttl_decremented_and_its_checksum_right() {
         .udp(1000, 2000)
         .payload(b"hello")
         .build();
-    assert_eq!(lab.take(), vec![("b".to_owned(), expected.clone()), ("b".into(), expected.clone()), ("b".into(), expected)]);
+    assert_eq!(
+        lab.take(),
+        vec![("b".to_owned(), expected.clone()), ("b".into(), expected.clone()), ("b".into(), expected)]
+    );
     let counters = lab.counters();
-    assert_eq!((counters.received, counters.transmitted, counters.flow_misses, counters.flow_hits), (3, 3, 1, 2));
+    assert_eq!(
+        (counters.received, counters.transmitted, counters.flow_misses, counters.flow_hits),
+        (3, 3, 1, 2)
+    );
     assert_eq!(sum(&counters), 0);
 }
 
