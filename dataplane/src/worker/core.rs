@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::chain::{Scope, Walk, Walker};
 use crate::decision::{
-    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, VrfId,
 };
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
@@ -161,7 +161,7 @@ impl Core {
             return None;
         };
         let mut slow = false;
-        if matches!(scope.domain, Domain::Vrf(_)) {
+        if let Domain::Vrf(vrf) = scope.domain {
             match self.admit_routed(scope, &frame, &meta) {
                 Ok(is_slow) => slow = is_slow,
                 Err(reason) => {
@@ -170,7 +170,7 @@ impl Core {
                 }
             }
             if !slow {
-                match decapsulate(snapshot, &mut frame, &mut meta) {
+                match decapsulate(snapshot, vrf, &mut frame, &mut meta) {
                     Ok(None) => {}
                     Ok(Some(inner)) => {
                         let Some(inner) = pipeline.scope(inner) else {
@@ -204,6 +204,11 @@ impl Core {
     /// path (ARP, groups, sources to be looked at).
     #[inline]
     fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+        // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). No tag is in the
+        // flow key, so every packet is looked at.
+        if meta.vlan_tags > 1 {
+            return Err(DropReason::UnknownVlan);
+        }
         let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
         if group || meta.l3 == L3::Arp {
             return Ok(true);
@@ -438,14 +443,16 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs in `vrf`; gives the inner frame's scope.
 #[inline]
 fn decapsulate(
     snapshot: &Snapshot,
+    vrf: VrfId,
     frame: &mut Frame,
     meta: &mut Meta,
 ) -> Result<Option<ScopeId>, DropReason> {
-    let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
+    let vteps = snapshot.pipeline.vteps_of(vrf);
+    let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) else { return Ok(None) };
     let decap = decap?;
     if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
         return Err(DropReason::VxlanMalformed);

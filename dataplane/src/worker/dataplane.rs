@@ -13,6 +13,7 @@ use weir_config::{Config, MacAddress, Port, PortMode};
 
 use crate::decision::PortId;
 use crate::frame::{FrameCache, FrameMemory, FramePool, PageKind};
+use crate::io::PortQueue as _;
 use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
 use crate::l3::Learned;
 use crate::l3::icmp::RateLimiter;
@@ -293,16 +294,19 @@ impl Running {
         let Some(port) = self.ports.get_mut(name) else { return };
         port.queues.clear();
         let workers = self.common.doors.len().max(1);
+        let mut sender = None;
         for queue in queues {
             let worker = self.next_worker % workers;
             self.next_worker += 1;
             let number = queue.number();
             port.queues.push((number, worker));
+            if queue.transmits() {
+                sender = sender.or_else(|| u16::try_from(worker).ok());
+            }
             if let Some(door) = self.common.doors.get(worker) {
                 door.send(Mail::Adopt(Queue { port: port.id, number, io: Box::new(queue) }));
             }
         }
-        let sender = port.queues.first().and_then(|(_, worker)| u16::try_from(*worker).ok());
         if let Some(place) = self.common.senders.get(port.id.index()) {
             place.store(sender.unwrap_or(NOBODY), Ordering::Release);
         }
@@ -333,6 +337,7 @@ impl Running {
                 )));
             }
         }
+        self.filter_macs(config, true)?;
         let mut facts = facts(&self.ports);
         for (name, port, _) in &opened {
             facts.insert(name.clone(), facts_of(port));
@@ -353,7 +358,6 @@ impl Running {
             dealt.push((name, queues));
         }
         self.icmp.set_rate(config.limits.icmp_errors_per_second);
-        self.steer(&config)?;
         for (name, queues) in dealt {
             self.deal(&name, queues);
         }
@@ -362,7 +366,22 @@ impl Running {
         for name in gone {
             self.close(&name);
         }
+        self.filter_macs(&config, false)?;
+        // Last: a port that refuses its new entries keeps those that it has, and everything else is in force.
+        self.steer(&config)?;
         Ok(generation)
+    }
+
+    /// Lets open ports take foreign frames that have to (`on`), and those no more that had to.
+    fn filter_macs(&mut self, config: &Config, on: bool) -> Result<(), ApplyError> {
+        for (name, port) in &mut self.ports {
+            let (Some(io), Some(settings)) = (&mut port.io, config.ports.get(name)) else { continue };
+            if promiscuous(settings) == on {
+                io.set_promiscuous(on)
+                    .map_err(|error| ApplyError::Port { port: name.clone(), reason: error.to_string() })?;
+            }
+        }
+        Ok(())
     }
 
     /// Publishes a snapshot and waits, within bounds, until every worker runs it.
@@ -470,6 +489,11 @@ impl Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        let mut cache = FrameCache::new(Arc::clone(&self.pool));
+        for door in &self.common.doors {
+            door.clear(&mut cache);
+        }
+        cache.flush();
         // Dropping the ports detaches their programs.
         self.ports.clear();
     }
@@ -545,11 +569,7 @@ fn open(
     }
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
     (options.rx_ring, options.tx_ring) = (ring, ring);
-    // Bridges take frames to other stations; a MAC address of our own choice is not the device's filter's.
-    let bridged =
-        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
-    options.promiscuous = settings.mode == PortMode::Dedicated
-        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged));
+    options.promiscuous = promiscuous(settings);
     let (io, queues) = AfXdpPort::open(&options, pool)
         .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
     let port = OpenPort {
@@ -577,6 +597,15 @@ fn receive_queues(device: &str) -> usize {
     let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
     let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
     queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
+}
+
+/// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of
+/// our own choice is not one that the device's filter knows.
+fn promiscuous(settings: &Port) -> bool {
+    let bridged =
+        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
+    settings.mode == PortMode::Dedicated
+        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged))
 }
 
 /// Whether two settings of a port mean the same device, opened the same way.

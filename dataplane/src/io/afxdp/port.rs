@@ -127,6 +127,7 @@ pub struct AfXdpPort {
     mode: PortMode,
     program: Program,
     _attachment: Attachment,
+    promiscuous: bool,
     _membership: Option<OwnedFd>,
     gone: Arc<AtomicBool>,
 }
@@ -166,6 +167,7 @@ impl AfXdpPort {
             device: opening.device,
             program,
             _attachment: attachment,
+            promiscuous: options.promiscuous,
             _membership: membership,
             gone: opening.gone,
         };
@@ -207,10 +209,30 @@ impl AfXdpPort {
         })
     }
 
+    /// Takes frames to other MAC addresses too, or no more: a dedicated port that joins or leaves a bridge domain. A
+    /// shared port never does.
+    ///
+    /// # Errors
+    /// What the kernel says; the port takes what it took before then.
+    pub fn set_promiscuous(&mut self, promiscuous: bool) -> io::Result<()> {
+        if self.mode == PortMode::Shared || promiscuous == self.promiscuous {
+            return Ok(());
+        }
+        // The new socket joins before the old one leaves: no frame is missed in between.
+        self._membership = Some(self.device.join(membership(promiscuous))?);
+        self.promiscuous = promiscuous;
+        Ok(())
+    }
+
     /// What the XDP program did with frames since the port was opened.
     pub fn program_counters(&self) -> ProgramCounters {
         self.program.counters()
     }
+}
+
+/// What a dedicated port joins.
+fn membership(promiscuous: bool) -> Membership {
+    if promiscuous { Membership::Promiscuous } else { Membership::AllMulticast }
 }
 
 /// What is known of a device before anything is changed.
@@ -361,9 +383,7 @@ impl<'a> Opening<'a> {
         if self.options.mode == PortMode::Shared {
             return Ok(None);
         }
-        let membership =
-            if self.options.promiscuous { Membership::Promiscuous } else { Membership::AllMulticast };
-        let joined = self.device.join(membership);
+        let joined = self.device.join(membership(self.options.promiscuous));
         joined.map(Some).map_err(|error| self.io("receive multicast or foreign frames", error))
     }
 
