@@ -206,8 +206,9 @@ impl Running {
         let pool = FramePool::new(memory);
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
+        let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -327,7 +328,8 @@ impl Running {
         for (name, settings) in &config.ports {
             let same = self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings));
             if !same && !self.ports.contains_key(name) {
-                let (port, queues) = open(name, settings, &mut self.registry, &self.pool)?;
+                let ring = ring_size(self.pool.available(), [settings]);
+                let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring)?;
                 opened.push((name.clone(), port, queues));
             } else if !same {
                 return Err(ApplyError::NeedsRestart(format!(
@@ -460,9 +462,9 @@ impl Running {
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = now + REOPEN;
             let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
-                continue;
-            };
+            let ring = ring_size(self.pool.available(), [&settings]);
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
+            let Ok((fresh, queues)) = opened else { continue };
             let Some(port) = self.ports.get_mut(&name) else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
@@ -558,6 +560,7 @@ fn open(
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
+    ring: u32,
 ) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
@@ -565,6 +568,7 @@ fn open(
         return Err(ApplyError::TooManyPorts);
     }
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    (options.rx_ring, options.tx_ring) = (ring, ring);
     options.promiscuous = promiscuous(settings);
     let (io, queues) = AfXdpPort::open(&options, pool)
         .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
@@ -587,6 +591,21 @@ fn promiscuous(settings: &Port) -> bool {
         |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
     settings.mode == PortMode::Dedicated
         && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged))
+}
+
+/// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
+/// rest is for frames on their way and in private caches.
+fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a Port>) -> u32 {
+    let queues: usize = ports.into_iter().filter_map(|port| port.device.as_deref()).map(receive_queues).sum();
+    let share = u32::try_from(frames / (4 * queues.max(1))).unwrap_or(u32::MAX);
+    (1 << share.clamp(64, 1024).ilog2()).min(1024)
+}
+
+/// Receive queues of a device, 1 if it cannot be told.
+fn receive_queues(device: &str) -> usize {
+    let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
+    let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
+    queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
 }
 
 /// Whether two settings of a port mean the same device, opened the same way.

@@ -303,8 +303,8 @@ impl Worker {
 
     fn index_queues(&mut self) {
         self.transmit.fill(None);
-        for (at, queue) in self.queues.iter().enumerate() {
-            if let Some(place) = self.transmit.get_mut(queue.port.index()).filter(|_| queue.io.transmits()) {
+        for (at, queue) in self.queues.iter().enumerate().filter(|(_, queue)| queue.io.transmits()) {
+            if let Some(place) = self.transmit.get_mut(queue.port.index()) {
                 place.get_or_insert(at);
             }
         }
