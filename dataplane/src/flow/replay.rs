@@ -94,6 +94,11 @@ impl Replay<'_> {
             return Outcome::Exception(Exception::TooBig);
         }
         // Everything that can refuse comes before the first edit and the first token spent.
+        let kept_tags = meta.vlan_tags.saturating_sub(u8::from(ops.contains(Ops::POP_TAG)));
+        if ops.contains(Ops::ENCAPSULATE) && !ops.contains(Ops::ROUTE) && kept_tags > 0 {
+            // RFC 7348 section 6.1: a VTEP does not send inner frames with a VLAN tag.
+            return Outcome::Drop(DropReason::VxlanInnerVlan);
+        }
         let mut outer_mac = MacAddress::default();
         if ops.intersects(Ops::ROUTE | Ops::ENCAPSULATE) && program.adjacency.0 != u32::MAX {
             match self.resolve(program.adjacency) {

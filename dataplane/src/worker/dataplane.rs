@@ -333,7 +333,7 @@ impl Running {
                 opened.push((name.clone(), port, queues));
             } else if !same {
                 return Err(ApplyError::NeedsRestart(format!(
-                    "the device, mode or XDP mode of port {name} (remove the port, apply, and add it again; or it)"
+                    "the device, mode or XDP mode of port {name} (unless the port is removed by one change and added again by the next)"
                 )));
             }
         }
@@ -584,15 +584,6 @@ fn open(
     Ok((port, queues))
 }
 
-/// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of
-/// our own choice is not one that the device's filter knows.
-fn promiscuous(settings: &Port) -> bool {
-    let bridged =
-        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
-    settings.mode == PortMode::Dedicated
-        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged))
-}
-
 /// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
 /// rest is for frames on their way and in private caches.
 fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a Port>) -> u32 {
@@ -606,6 +597,15 @@ fn receive_queues(device: &str) -> usize {
     let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
     let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
     queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
+}
+
+/// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of
+/// our own choice is not one that the device's filter knows.
+fn promiscuous(settings: &Port) -> bool {
+    let bridged =
+        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
+    settings.mode == PortMode::Dedicated
+        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged))
 }
 
 /// Whether two settings of a port mean the same device, opened the same way.
