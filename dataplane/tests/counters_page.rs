@@ -31,7 +31,11 @@ whether they are equal. While packets flow the numbers of one burst may be half 
 
 /// One type of the page: title, name in the source, how it is reached.
 const TYPES: [(&str, &str, &str); 3] = [
-    ("Packets", "Counters", "`weir show counters`; `weir_packets_in_total{source}`, `weir_packets_total{verdict}`"),
+    (
+        "Packets",
+        "Counters",
+        "`weir show counters`; `weir_packets_in_total{source}`, `weir_packets_total{verdict}`",
+    ),
     ("Queues", "QueueStatus", "`weir show ports`; `weir_port_*_total{port,queue}`"),
     ("Workers", "WorkerStatus", "`weir show workers`; `weir_worker_*`"),
 ];
