@@ -42,7 +42,15 @@ fn read(path: &str) -> String {
 /// The commit of the sources, marked if they differ from it.
 fn commit() -> Option<String> {
     let output = std::process::Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
+        .args([
+            "-C",
+            env!("CARGO_MANIFEST_DIR"),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ])
         .output()
         .ok()
         .filter(|output| output.status.success())?;

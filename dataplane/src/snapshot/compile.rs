@@ -249,6 +249,7 @@ impl Compiler<'_> {
     }
 
     /// RIBs and FIBs.
+    #[allow(clippy::type_complexity)]
     fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Rib)>), CompileError> {
         let mut vrfs = Vec::new();
         let mut ribs = Vec::new();

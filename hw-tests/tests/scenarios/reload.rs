@@ -107,3 +107,19 @@ fn a_malformed_request_leaves_the_state_untouched() {
     alice.ping(&bob).expect_all();
     router.counters().expect_conserved();
 }
+
+#[test]
+fn a_port_is_opened_another_way_or_under_another_name_while_weir_runs() {
+    let (_lab, alice, router, bob) = one_router(ROUTER);
+    alice.ping(&bob).expect_all();
+    router.apply(&ROUTER.replace("device = \"east\"", "device = \"east\"\nxdp = \"generic\""));
+    alice.ping(&bob).expect_all();
+    assert!(router.show_text("ports").contains("generic"));
+    router.apply(&ROUTER.replace("[port.east]", "[port.renamed]"));
+    alice.ping(&bob).expect_all();
+    // Opening what is not there fails, and what was closed to make way is there again.
+    let refused = router.try_apply(&ROUTER.replace("device = \"east\"", "device = \"nothing\"")).unwrap_err();
+    assert!(refused.contains("nothing"), "{refused}");
+    alice.ping(&bob).expect_all();
+    router.counters().expect_conserved();
+}
