@@ -67,3 +67,22 @@ fn a_neighbour_is_resolved_and_the_packet_that_waited_is_sent() {
     assert_eq!(sent[0].1[..6], [2, 0, 0, 0, 0, 0x99]);
     assert_eq!(lab.counters().held, 0);
 }
+
+/// RFC 1812 section 4.3.2.8: what the limit held back is counted, whoever wanted to send it.
+#[test]
+fn errors_over_the_rate_limit_are_counted_for_transit_and_for_local_packets() {
+    let mut lab = Lab::new(&format!("{ROUTER}\n[limits]\nicmp-errors-per-second = 1\n"));
+    let to = |destination: &str| {
+        Packet::ethernet("02:00:00:00:00:11", "02:00:00:00:00:0a")
+            .ipv4("10.1.0.2", destination)
+            .udp(1000, 2000)
+            .build()
+    };
+    lab.inject("a", &to("10.1.0.1"));
+    assert_eq!(lab.counters().icmp_limited, 0);
+    lab.inject("a", &to("10.1.0.1"));
+    assert_eq!(lab.counters().icmp_limited, 1);
+    lab.inject("a", &to("10.9.0.1"));
+    assert_eq!(lab.counters().icmp_limited, 2);
+    assert_eq!(lab.counters().dropped, [("local_unsupported", 2), ("no_route", 1)].into());
+}
