@@ -137,7 +137,7 @@ pub struct Pipeline {
     pub inner: Vec<InnerLink>,
     /// What replay needs of scopes.
     pub egress: Vec<Egress>,
-    /// Local VTEPs by underlay VRF: in another VRF their addresses mean nothing.
+    /// Local VTEPs, by the VRF in which they are reached; past the end: none.
     pub vteps: Vec<VtepTable>,
     /// Classifier.
     pub classifier: Classifier,
@@ -166,10 +166,10 @@ impl Pipeline {
         self.vrfs.get(id.index())?.as_ref()
     }
 
-    /// The VTEPs that have their underlay in a VRF.
+    /// The VTEPs that packets of a VRF may be addressed to.
     #[inline]
-    pub fn vteps(&self, underlay: VrfId) -> Option<&VtepTable> {
-        self.vteps.get(underlay.index())
+    pub fn vteps_of(&self, id: VrfId) -> Option<&VtepTable> {
+        self.vteps.get(id.index())
     }
 
     /// A bridge domain by number.

@@ -200,6 +200,7 @@ impl Replay<'_> {
         if let Some(header) = frame.bytes_mut().get_mut(..len) {
             outer.write_outer(header, inner_len, class, source_port);
         }
+        outer.fill_udp_checksum(frame.bytes_mut());
         let kind = if outer.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
         push_ethernet(frame, outer_mac, egress, kind)
     }

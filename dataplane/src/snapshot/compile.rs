@@ -67,7 +67,11 @@ impl Snapshot {
             scopes: compiler.scopes,
         };
         super::fields::specialise(&mut pipeline);
-        install_neighbours(config, registry, shared, now);
+        install_neighbours(config, &pipeline, registry, shared, now);
+        // What was learned behind somebody who is no member any more must not come back with him.
+        shared.tables.macs.retain(|bridge, member| {
+            pipeline.bridge(bridge).is_some_and(|bridge| bridge.members().contains(&member))
+        });
         Ok(Self {
             generation,
             config: Arc::clone(config),
@@ -88,6 +92,7 @@ struct Endpoints {
     endpoints: Vec<Endpoint>,
     encapsulations: Vec<Encapsulation>,
     inner: Vec<InnerLink>,
+    /// By VRF.
     vteps: Vec<VtepTable>,
 }
 
@@ -244,6 +249,7 @@ impl Compiler<'_> {
     }
 
     /// RIBs and FIBs.
+    #[allow(clippy::type_complexity)]
     fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Rib)>), CompileError> {
         let mut vrfs = Vec::new();
         let mut ribs = Vec::new();
@@ -401,8 +407,8 @@ impl Compiler<'_> {
             if entries.len() <= underlay.index() {
                 entries.resize_with(underlay.index() + 1, Vec::new);
             }
-            let Some(place) = entries.get_mut(underlay.index()) else { continue };
-            place.push(VtepEntry {
+            let Some(entries) = entries.get_mut(underlay.index()) else { continue };
+            entries.push(VtepEntry {
                 local: tunnel.local,
                 udp_port: tunnel.udp_port,
                 vni: tunnel.vni,
@@ -435,7 +441,13 @@ fn tunnel_mac(name: &str, tunnel: &Tunnel) -> MacAddress {
 
 /// Writes the configuration's neighbours, and removes static ones that it no longer has, and all of interfaces that are
 /// no longer there.
-fn install_neighbours(config: &Config, registry: &Registry, shared: &Shared, now: Nanos) {
+fn install_neighbours(
+    config: &Config,
+    pipeline: &Pipeline,
+    registry: &Registry,
+    shared: &Shared,
+    now: Nanos,
+) {
     let neighbours = &shared.tables.neighbours;
     let wanted: Vec<_> = config
         .neighbours
@@ -443,10 +455,10 @@ fn install_neighbours(config: &Config, registry: &Registry, shared: &Shared, now
         .filter_map(|entry| Some((registry.scope(&entry.interface)?, entry.ip, entry.mac)))
         .collect();
     neighbours.retain(now, |info| {
-        info.state != NeighbourState::Static
-            || wanted
-                .iter()
-                .any(|(scope, ip, mac)| (*scope, *ip, Some(*mac)) == (info.scope, info.ip, info.mac))
+        let routed = pipeline.scope(info.scope).is_some_and(|scope| scope.interface.is_some());
+        // One that only has another MAC address now is changed in place below: flows of the running generation hold it.
+        let wanted = || wanted.iter().any(|(scope, ip, _)| (*scope, *ip) == (info.scope, info.ip));
+        routed && (info.state != NeighbourState::Static || wanted())
     });
     for (scope, ip, mac) in wanted {
         neighbours.learn(scope, ip, mac, Learned::Static, now);

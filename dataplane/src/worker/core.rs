@@ -204,6 +204,11 @@ impl Core {
     /// path (ARP, groups, sources to be looked at).
     #[inline]
     fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+        // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). No tag is in the
+        // flow key, so every packet is looked at.
+        if meta.vlan_tags > 1 {
+            return Err(DropReason::UnknownVlan);
+        }
         let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
         if group || meta.l3 == L3::Arp {
             return Ok(true);
@@ -442,16 +447,16 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs in the VRF `underlay`; gives the inner frame's scope.
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs in `vrf`; gives the inner frame's scope.
 #[inline]
 fn decapsulate(
     snapshot: &Snapshot,
-    underlay: VrfId,
+    vrf: VrfId,
     frame: &mut Frame,
     meta: &mut Meta,
 ) -> Result<Option<ScopeId>, DropReason> {
-    let Some(vteps) = snapshot.pipeline.vteps(underlay) else { return Ok(None) };
-    let Some(decap) = vteps.lookup(frame.bytes(), meta) else { return Ok(None) };
+    let vteps = snapshot.pipeline.vteps_of(vrf);
+    let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) else { return Ok(None) };
     let decap = decap?;
     if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
         return Err(DropReason::VxlanMalformed);

@@ -9,79 +9,26 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
-use weir_config::{Config, MacAddress, Port, PortMode};
+use weir_config::{Config, MacAddress};
 
 use crate::decision::PortId;
 use crate::frame::{FrameCache, FrameMemory, FramePool, PageKind};
-use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
+use crate::io::PortQueue as _;
+use crate::io::afxdp::{AfXdpPort, AfXdpQueue};
 use crate::l3::Learned;
 use crate::l3::icmp::RateLimiter;
-use crate::snapshot::{PortFacts, Registry, Shared, Snapshot};
+use crate::snapshot::{Registry, Shared, Snapshot};
 
 use super::core::{Core, CoreParts};
 use super::cores;
+use super::error::ApplyError;
+use super::ports::{OpenPort, facts, facts_of, open, promiscuous, ring_size, same_device, steering};
 use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, Queue, Worker};
-
-/// Why the data plane could not be started, or a configuration not be put in force.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// A port could not be opened.
-    #[error("port {port}: {reason}")]
-    Port {
-        /// Its name.
-        port: String,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
-    /// A port without a device: only `weir replay` can drive it.
-    #[error("port {0}: no device is given; add `device = \"…\"`")]
-    NoDevice(String),
-    /// It cannot be compiled here.
-    #[error("{0}")]
-    Compile(#[from] crate::snapshot::CompileError),
-    /// No memory for frames.
-    #[error("{0}")]
-    Memory(#[from] crate::frame::MemoryError),
-    /// The cores asked for cannot be had.
-    #[error("{0}")]
-    Cores(#[from] cores::CoresError),
-    /// Settings that a running instance cannot change.
-    #[error("{0} cannot be changed while weir runs; restart it")]
-    NeedsRestart(String),
-    /// A thread or descriptor could not be had.
-    #[error("cannot start worker {worker}: {reason}")]
-    Worker {
-        /// Its number.
-        worker: usize,
-        /// What the kernel said.
-        reason: String,
-    },
-    /// More ports than a process can have.
-    #[error("more than {MAX_PORTS} ports in the life of the process; restart weir")]
-    TooManyPorts,
-    /// It was stopped.
-    #[error("the data plane was stopped")]
-    Stopped,
-}
 
 /// How long workers may take to do what they are told.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a vanished device is looked for.
 const REOPEN: Duration = Duration::from_millis(500);
-
-/// One open port.
-pub(super) struct OpenPort {
-    pub(super) id: PortId,
-    pub(super) settings: Port,
-    /// `None` while the device is gone.
-    pub(super) io: Option<AfXdpPort>,
-    /// What it was when it was opened last.
-    pub(super) info: crate::io::afxdp::PortInfo,
-    /// The worker of each queue, by number.
-    pub(super) queues: Vec<(u32, usize)>,
-    pub(super) rebinds: u64,
-    next_try: Instant,
-}
 
 /// What exists from the first configuration on.
 pub(super) struct Running {
@@ -205,8 +152,9 @@ impl Running {
         let pool = FramePool::new(memory);
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
+        let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -256,10 +204,15 @@ impl Running {
             next_worker: 0,
         };
         running.old.push(running.common.snapshots.load_full());
-        for (worker, (engine, mail, core)) in parts.into_iter().enumerate() {
-            running.spawn(worker, engine, mail, core)?;
+        let launched = parts
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(worker, (engine, mail, core))| running.spawn(worker, engine, mail, core))
+            .and_then(|()| running.steer(&config));
+        if let Err(error) = launched {
+            running.stop();
+            return Err(error);
         }
-        running.steer(&config)?;
         for (name, opened) in queues {
             running.deal(&name, opened);
         }
@@ -292,16 +245,19 @@ impl Running {
         let Some(port) = self.ports.get_mut(name) else { return };
         port.queues.clear();
         let workers = self.common.doors.len().max(1);
+        let mut sender = None;
         for queue in queues {
             let worker = self.next_worker % workers;
             self.next_worker += 1;
             let number = queue.number();
             port.queues.push((number, worker));
+            if queue.transmits() {
+                sender = sender.or_else(|| u16::try_from(worker).ok());
+            }
             if let Some(door) = self.common.doors.get(worker) {
                 door.send(Mail::Adopt(Queue { port: port.id, number, io: Box::new(queue) }));
             }
         }
-        let sender = port.queues.first().and_then(|(_, worker)| u16::try_from(*worker).ok());
         if let Some(place) = self.common.senders.get(port.id.index()) {
             place.store(sender.unwrap_or(NOBODY), Ordering::Release);
         }
@@ -319,26 +275,18 @@ impl Running {
             return Err(ApplyError::NeedsRestart(format!("[{section}]")));
         }
         // New and changed devices are opened before anything else happens: a failure leaves all as it was.
-        let mut opened = Vec::new();
-        for (name, settings) in &config.ports {
-            let same = self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings));
-            if !same && !self.ports.contains_key(name) {
-                let (port, queues) = open(name, settings, &mut self.registry, &self.pool)?;
-                opened.push((name.clone(), port, queues));
-            } else if !same {
-                return Err(ApplyError::NeedsRestart(format!(
-                    "the device, mode or XDP mode of port {name} (remove the port, apply, and add it again; or it)"
-                )));
+        let closed = self.make_way(config);
+        let result = self.prepare(config);
+        let (opened, snapshot, config) = match result {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                if !closed.is_empty() {
+                    self.reopen();
+                }
+                return Err(error);
             }
-        }
-        let mut facts = facts(&self.ports);
-        for (name, port, _) in &opened {
-            facts.insert(name.clone(), facts_of(port));
-        }
-        let generation = self.common.snapshots.load().generation + 1;
-        let config = Arc::new(config.clone());
-        let now = self.common.clock.now();
-        let snapshot = Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
+        };
+        let generation = snapshot.generation;
         for (name, settings) in &config.ports {
             if let Some(port) = self.ports.get_mut(name) {
                 port.settings.clone_from(settings);
@@ -351,7 +299,6 @@ impl Running {
             dealt.push((name, queues));
         }
         self.icmp.set_rate(config.limits.icmp_errors_per_second);
-        self.steer(&config)?;
         for (name, queues) in dealt {
             self.deal(&name, queues);
         }
@@ -360,7 +307,74 @@ impl Running {
         for name in gone {
             self.close(&name);
         }
+        self.filter_macs(&config, false)?;
+        // Last: a port that refuses its new entries keeps those that it has, and everything else is in force.
+        self.steer(&config)?;
         Ok(generation)
+    }
+
+    /// Closes the ports whose devices the new configuration wants opened another way, or by another port. They are looked for
+    /// again by [`reopen`](Self::reopen) if the change fails. Returns their names.
+    fn make_way(&mut self, config: &Config) -> Vec<String> {
+        let wanted_elsewhere = |name: &String, port: &OpenPort| {
+            let device = &port.settings.device;
+            config.ports.iter().any(|(other, settings)| other != name && settings.device == *device)
+        };
+        let in_the_way = |(name, port): &(&String, &OpenPort)| {
+            config.ports.get(*name).is_some_and(|settings| !same_device(&port.settings, settings))
+                || wanted_elsewhere(name, port)
+        };
+        let names: Vec<String> = self.ports.iter().filter(in_the_way).map(|(name, _)| name.clone()).collect();
+        for name in &names {
+            if let Some(id) = self.ports.get(name).map(|port| port.id) {
+                self.release(id);
+            }
+            if let Some(port) = self.ports.get_mut(name) {
+                port.io = None;
+                port.queues.clear();
+                port.next_try = Instant::now();
+            }
+        }
+        names
+    }
+
+    /// Opens what is new or changed, and compiles.
+    #[allow(clippy::type_complexity)]
+    fn prepare(
+        &mut self,
+        config: &Config,
+    ) -> Result<(Vec<(String, OpenPort, Vec<AfXdpQueue>)>, Snapshot, Arc<Config>), ApplyError> {
+        let mut opened = Vec::new();
+        for (name, settings) in &config.ports {
+            if self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings)) {
+                continue;
+            }
+            let ring = ring_size(self.pool.available(), [settings]);
+            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring)?;
+            opened.push((name.clone(), port, queues));
+        }
+        self.filter_macs(config, true)?;
+        let mut facts = facts(&self.ports);
+        for (name, port, _) in &opened {
+            facts.insert(name.clone(), facts_of(port));
+        }
+        let generation = self.common.snapshots.load().generation + 1;
+        let config = Arc::new(config.clone());
+        let now = self.common.clock.now();
+        let snapshot = Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
+        Ok((opened, snapshot, config))
+    }
+
+    /// Lets open ports take foreign frames that have to (`on`), and those no more that had to.
+    fn filter_macs(&mut self, config: &Config, on: bool) -> Result<(), ApplyError> {
+        for (name, port) in &mut self.ports {
+            let (Some(io), Some(settings)) = (&mut port.io, config.ports.get(name)) else { continue };
+            if promiscuous(settings) == on {
+                io.set_promiscuous(on)
+                    .map_err(|error| ApplyError::Port { port: name.clone(), reason: error.to_string() })?;
+            }
+        }
+        Ok(())
     }
 
     /// Publishes a snapshot and waits, within bounds, until every worker runs it.
@@ -441,9 +455,9 @@ impl Running {
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = now + REOPEN;
             let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
-                continue;
-            };
+            let ring = ring_size(self.pool.available(), [&settings]);
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
+            let Ok((fresh, queues)) = opened else { continue };
             let Some(port) = self.ports.get_mut(&name) else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
@@ -468,6 +482,11 @@ impl Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        let mut cache = FrameCache::new(Arc::clone(&self.pool));
+        for door in &self.common.doors {
+            door.clear(&mut cache);
+        }
+        cache.flush();
         // Dropping the ports detaches their programs.
         self.ports.clear();
     }
@@ -526,75 +545,6 @@ impl Running {
     pub(super) fn huge_pages(&self) -> bool {
         self.pool.memory().pages() == PageKind::Huge
     }
-}
-
-/// Opens a port's device.
-fn open(
-    name: &str,
-    settings: &Port,
-    registry: &mut Registry,
-    pool: &Arc<FramePool>,
-) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
-    let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
-    let id = registry.port(name)?;
-    if id.index() >= MAX_PORTS {
-        return Err(ApplyError::TooManyPorts);
-    }
-    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
-    // Bridges take frames to other stations; a MAC address of our own choice is not the device's filter's.
-    let bridged =
-        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
-    options.promiscuous = settings.mode == PortMode::Dedicated
-        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged));
-    let (io, queues) = AfXdpPort::open(&options, pool)
-        .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
-    let port = OpenPort {
-        id,
-        settings: settings.clone(),
-        info: io.info().clone(),
-        io: Some(io),
-        queues: Vec::new(),
-        rebinds: 0,
-        next_try: Instant::now(),
-    };
-    Ok((port, queues))
-}
-
-/// Whether two settings of a port mean the same device, opened the same way.
-fn same_device(a: &Port, b: &Port) -> bool {
-    (&a.device, a.mode, a.xdp) == (&b.device, b.mode, b.xdp)
-}
-
-fn facts_of(port: &OpenPort) -> PortFacts {
-    PortFacts {
-        mac: port.info.mac,
-        mtu: u16::try_from(port.info.mtu).unwrap_or(u16::MAX),
-        kernel_neighbours: port.settings.mode == PortMode::Shared,
-    }
-}
-
-fn facts(ports: &BTreeMap<String, OpenPort>) -> BTreeMap<String, PortFacts> {
-    ports.iter().map(|(name, port)| (name.clone(), facts_of(port))).collect()
-}
-
-/// What a shared port takes: packets to VTEPs whose underlay is the port's VRF, and its configured prefixes.
-fn steering(config: &Config, port: &Port) -> Steering {
-    let attachments = std::iter::once(&port.attachment).chain(port.vlans.values());
-    let vrfs: Vec<&String> = attachments
-        .filter_map(|attachment| match &attachment.domain {
-            weir_config::Domain::Vrf(vrf) => Some(vrf),
-            _ => None,
-        })
-        .collect();
-    let mut vteps: Vec<(IpAddr, u16)> = config
-        .tunnels
-        .values()
-        .filter(|tunnel| vrfs.contains(&&tunnel.underlay_vrf))
-        .map(|tunnel| (tunnel.local, tunnel.udp_port))
-        .collect();
-    vteps.sort_unstable();
-    vteps.dedup();
-    Steering { vteps, prefixes: port.prefixes.clone() }
 }
 
 /// A random number, from the keys that the standard library draws for its hash tables.

@@ -231,6 +231,7 @@ impl Engine {
         self.core.counters.add_to(&mut sum);
         let macs = self.shared.tables.macs.counters();
         (sum.mac_moves, sum.mac_refused) = (macs.moved, macs.refused);
+        sum.icmp_limited = self.core.icmp.suppressed();
         sum
     }
 

@@ -85,8 +85,9 @@ impl Core {
 
     /// Takes in an ICMP error about a tunnel's outer packet: it lowers the MTU towards that endpoint for a time.
     fn underlay_error(&self, snapshot: &Snapshot, vrf: VrfId, frame: &Frame, meta: &Meta) -> bool {
-        let Some(vteps) = snapshot.pipeline.vteps(vrf) else { return false };
-        let Some(about) = crate::overlay::underlay_error(frame.bytes(), meta, vteps) else { return false };
+        let vteps = snapshot.pipeline.vteps_of(vrf);
+        let about = vteps.and_then(|vteps| crate::overlay::underlay_error(frame.bytes(), meta, vteps));
+        let Some(about) = about else { return false };
         for endpoint in about.endpoints {
             snapshot.tables.path_mtu.lower(*endpoint, about.mtu, self.now);
         }

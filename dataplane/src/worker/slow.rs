@@ -179,6 +179,7 @@ impl Core {
                 }
             }
         }
+        self.answer_asks(snapshot);
         self.counters.held.set(self.held.len() as u64);
     }
 

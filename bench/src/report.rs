@@ -1,0 +1,157 @@
+//! The record of a run, and the table that people read.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::measure::{Bed, Cost};
+use crate::options::Options;
+use crate::workload::FRAME;
+
+/// A whole run.
+#[derive(Serialize)]
+pub(crate) struct Record {
+    machine: Machine,
+    /// Ticks of the time-stamp counter a nanosecond.
+    ticks_per_nanosecond: f64,
+    burst: usize,
+    frame: usize,
+    packets: usize,
+    repeats: usize,
+    workloads: Vec<Figures>,
+}
+
+/// One workload's figures, in nanoseconds a packet.
+#[derive(Serialize)]
+struct Figures {
+    name: String,
+    flows: usize,
+    /// The engine alone: each repeat's whole minus the same repeat's null.
+    engine: Summary,
+    /// The same of median bursts.
+    engine_typical: Summary,
+    /// Receive and free alone.
+    null: Summary,
+    raw: Raw,
+}
+
+/// Each repeat, in nanoseconds a packet.
+#[derive(Serialize)]
+struct Raw {
+    whole: Vec<f64>,
+    null: Vec<f64>,
+    whole_typical: Vec<f64>,
+    null_typical: Vec<f64>,
+}
+
+/// Order statistics over the repeats.
+#[derive(Clone, Copy, Serialize)]
+struct Summary {
+    least: f64,
+    lower_quartile: f64,
+    median: f64,
+    upper_quartile: f64,
+}
+
+impl Summary {
+    fn new(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let at = |share: usize| values.get(values.len().saturating_sub(1) * share / 4).copied();
+        let [least, lower_quartile, median, upper_quartile] =
+            [0, 1, 2, 3].map(|share| at(share).unwrap_or(f64::NAN));
+        Self { least, lower_quartile, median, upper_quartile }
+    }
+}
+
+impl Figures {
+    fn new(bed: &Bed, rate: f64) -> Self {
+        let each = |costs: &[Cost], part: fn(&Cost) -> f64| -> Vec<f64> {
+            costs.iter().map(|cost| part(cost) / rate).collect()
+        };
+        let raw = Raw {
+            whole: each(&bed.whole, |cost| cost.mean),
+            null: each(&bed.null, |cost| cost.mean),
+            whole_typical: each(&bed.whole, |cost| cost.typical),
+            null_typical: each(&bed.null, |cost| cost.typical),
+        };
+        let less = |whole: &[f64], null: &[f64]| {
+            Summary::new(whole.iter().zip(null).map(|(whole, null)| whole - null))
+        };
+        Self {
+            name: bed.workload.name(),
+            flows: bed.workload.flows,
+            engine: less(&raw.whole, &raw.null),
+            engine_typical: less(&raw.whole_typical, &raw.null_typical),
+            null: Summary::new(raw.null_typical.iter().copied()),
+            raw,
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn new(machine: Machine, rate: f64, options: &Options, beds: &[Bed]) -> Self {
+        Self {
+            machine,
+            ticks_per_nanosecond: rate,
+            burst: weir_dataplane::frame::BURST,
+            frame: FRAME,
+            packets: options.packets,
+            repeats: options.repeats,
+            workloads: beds.iter().map(|bed| Figures::new(bed, rate)).collect(),
+        }
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        let machine = &self.machine;
+        let core = machine.core.map_or("not pinned".to_owned(), |core| format!("pinned to core {core}"));
+        let _ = writeln!(
+            text,
+            "\nweir {} {}\n{}, {} cores, {core}, kernel {}, load {}, counter {:.3} GHz\n\
+             {}-byte frames, bursts of {}, {} repeats of {} packets, interleaved\n\n\
+             nanoseconds (cycles) a packet of a cached flow, receive and free (null) subtracted\n\n\
+             {:<26} {:>14} {:>13} {:>7} {:>14} {:>7} {:>7}",
+            machine.version,
+            machine.commit,
+            machine.cpu,
+            machine.cpus,
+            machine.kernel,
+            machine.load,
+            self.ticks_per_nanosecond,
+            self.frame,
+            self.burst,
+            self.repeats,
+            self.packets,
+            "workload/flows",
+            "median",
+            "quartiles",
+            "least",
+            "median burst",
+            "Mpps",
+            "null",
+        );
+        for figures in &self.workloads {
+            let (engine, typical) = (figures.engine, figures.engine_typical);
+            let both = |ns: f64| format!("{ns:.1} ({:.0})", ns * self.ticks_per_nanosecond);
+            let _ = writeln!(
+                text,
+                "{:<26} {:>14} {:>13} {:>7.1} {:>14} {:>7.1} {:>7.1}",
+                figures.name,
+                both(engine.median),
+                format!("{:.1}–{:.1}", engine.lower_quartile, engine.upper_quartile),
+                engine.least,
+                both(typical.median),
+                1_000.0 / typical.median,
+                figures.null.median,
+            );
+        }
+        text.push_str(
+            "\nmedian: of the repeats' means. median burst: median of the repeats' median bursts, which an interruption\n\
+             does not move; where the two differ, the machine was disturbed. Mpps: of the median burst, engine alone.\n",
+        );
+        text
+    }
+}
