@@ -217,10 +217,6 @@ impl Core {
             Some(destination) if *destination == scope.mac.0 => {}
             _ => return Err(DropReason::NotForUs),
         }
-        // A second tag names a VLAN within the interface's own; the flow key does not tell.
-        if meta.vlan_tags > 1 {
-            return Err(DropReason::UnknownVlan);
-        }
         Ok(suspicious_source(frame.bytes(), meta))
     }
 

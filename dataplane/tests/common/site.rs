@@ -125,7 +125,7 @@ frames = 2048
 flows = 256
 sessions = 512
 neighbours = 256
-held-packets = 32
+held-packets = 128
 macs = 256
 meters = 256
 [port.lan]
