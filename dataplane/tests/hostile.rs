@@ -220,8 +220,8 @@ fn local() -> Vec<Case> {
         .told(3, 2),
         // To the address of another interface; TTL is not looked at.
         one(Reason::LocalUnsupported, "lan", to("192.0.2.1").udp(1, 9).ttl(1).build()).told(3, 3),
-        // RFC 4861 section 7.2.2: 16 packets wait for one neighbour, no more.
-        on(PLAIN, Reason::NeighbourQueueFull, (0..17).map(|port| ("wan", unknown(port))).collect())
+        // RFC 4861 section 7.2.2: 64 packets wait for one neighbour, no more.
+        on(PLAIN, Reason::NeighbourQueueFull, (0..65).map(|port| ("wan", unknown(port))).collect())
             .with_mac(WAN),
         on(
             PLAIN,

@@ -1,5 +1,5 @@
 //! An engine over frames in memory, with what tests ask of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 pub(crate) mod site;
 pub(crate) mod sound;
