@@ -222,6 +222,7 @@ fn local() -> Vec<Case> {
         one(Reason::LocalUnsupported, "lan", to("192.0.2.1").udp(1, 9).ttl(1).build()).told(3, 3),
         // RFC 4861 section 7.2.2: 64 packets wait for one neighbour, no more.
         on(PLAIN, Reason::NeighbourQueueFull, (0..65).map(|port| ("wan", unknown(port))).collect())
+            .with("held-packets = 32", "held-packets = 256")
             .with_mac(WAN),
         on(
             PLAIN,
