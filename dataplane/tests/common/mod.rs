@@ -1,5 +1,5 @@
 //! An engine over frames in memory, with what tests ask of it.
-#![allow(dead_code, clippy::expect_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod site;
 pub(crate) mod sound;
