@@ -204,8 +204,8 @@ impl Core {
     /// path (ARP, groups, sources to be looked at).
     #[inline]
     fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
-        // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). No tag is in the
-        // flow key, so every packet is looked at.
+        // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). A second one names a
+        // VLAN within the interface's own. No tag is in the flow key, so every packet is looked at.
         if meta.vlan_tags > 1 {
             return Err(DropReason::UnknownVlan);
         }

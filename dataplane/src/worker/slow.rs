@@ -394,9 +394,11 @@ impl Core {
 
     /// Sends an IP packet back to the Ethernet source of a bridged packet, out of the interface that it came in by.
     fn send_back(&mut self, snapshot: &Snapshot, scope: &Scope, packet: &[u8], meta: &Meta, ip: &[u8]) {
-        let (Some(to), Some(from)) = (packet.get(6..12), packet.get(..6)) else { return };
-        let [a, b] = meta.ether_type.to_be_bytes();
-        let bytes = [to, from, &[a, b], ip].concat();
+        // The scope's own tag is put on when the frame leaves; further ones go back as they came.
+        let kept = if scope.vlan != 0 && meta.vlan_tags > 0 { 16 } else { 12 };
+        let tags = packet.get(kept..usize::from(meta.l3_offset));
+        let (Some(to), Some(from), Some(tags)) = (packet.get(6..12), packet.get(..6), tags) else { return };
+        let bytes = [to, from, tags, ip].concat();
         let endpoint = matches!(scope.kind, ScopeKind::Tunnel(_)).then_some(EndpointId(meta.endpoint));
         self.emit(snapshot, scope, endpoint, &bytes);
     }
