@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn probe(core: Option<usize>) -> Self {
+    pub(crate) fn probe() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
@@ -27,7 +27,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease"),
             cpu: model.map_or(std::env::consts::ARCH, |(_, name)| name).to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            core,
+            core: None,
             load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
             time: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             version: env!("CARGO_PKG_VERSION"),
@@ -42,7 +42,15 @@ fn read(path: &str) -> String {
 /// The commit of the sources, marked if they differ from it.
 fn commit() -> Option<String> {
     let output = std::process::Command::new("git")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
+        .args([
+            "-C",
+            env!("CARGO_MANIFEST_DIR"),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ])
         .output()
         .ok()
         .filter(|output| output.status.success())?;

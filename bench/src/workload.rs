@@ -137,13 +137,11 @@ impl Workload {
     fn frame(&self, flow: u32) -> Vec<u8> {
         let [_, a, b, c] = flow.to_be_bytes();
         match self.kind {
-            Kind::Route | Kind::ChainEncapsulate => {
-                Packet::ethernet([2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 1, 0])
-                    .ipv4(Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 128 | a, b, c))
-                    .udp(4000, 443)
-                    .payload(&[0; FRAME - 42])
-                    .build()
-            }
+            Kind::Route | Kind::ChainEncapsulate => Packet::ethernet([2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 1, 0])
+                .ipv4(Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 128 | a, b, c))
+                .udp(4000, 443)
+                .payload(&[0; FRAME - 42])
+                .build(),
             Kind::Decapsulate => {
                 let inner = Packet::ethernet([2, 0, 0, 0, 3, 2], [2, 0, 0, 0, 3, 1])
                     .ipv4(Ipv4Addr::new(10, 128, 0, 2), Ipv4Addr::new(10, 64 | a, b, c))
