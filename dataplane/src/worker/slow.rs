@@ -188,7 +188,9 @@ impl Core {
         match origin {
             Origin::Received(scope) => self.resume(snapshot, frame, meta, scope),
             Origin::Originated(vrf) => self.send_routed(snapshot, vrf, frame, &meta),
-            Origin::Member { member, pop_tag } => self.send_to_member(snapshot, frame, &meta, member, pop_tag),
+            Origin::Member { member, pop_tag } => {
+                self.send_to_member(snapshot, frame, &meta, member, pop_tag)
+            }
         }
     }
 
