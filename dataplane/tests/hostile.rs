@@ -424,6 +424,23 @@ fn a_neighbour_that_does_not_answer_is_asked_thrice_and_the_sender_is_told() {
 }
 
 #[test]
+fn a_packet_that_has_a_failed_neighbour_asked_for_again_waits_for_it() {
+    let mut lab = Lab::new(&PLAIN.text());
+    let packet = to("10.2.0.77").build();
+    lab.inject("lan", &packet);
+    // Three seconds until it failed, two of hold-down; the flow is cached still.
+    lab.wait_ms(5_500);
+    lab.take();
+    lab.inject("lan", &packet);
+    let sent = lab.take();
+    assert_eq!(sent.len(), 1, "{sent:02x?}");
+    lab.answer_arp(&sent[0], OTHER);
+    let sent = lab.take();
+    assert_eq!((sent.len(), sent[0].0.as_str()), (1, "wan"));
+    assert_eq!(sent[0].1[..6], [2, 0, 0, 0, 0, 0x0b]);
+}
+
+#[test]
 fn a_priority_tag_is_no_vlan() {
     // IEEE 802.1Q clause 6.9: VLAN id 0 says nothing but a priority.
     let mut lab = Lab::new(&PLAIN.text());
