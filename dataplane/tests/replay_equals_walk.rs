@@ -59,7 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
     let port = proptest::option::weighted(0.1, 0..PORTS.len());
     let wait = prop_oneof![8 => Just(0u64), 1 => 1u64..2000];
-    let palette = proptest::collection::vec((0u8..18, 0u8..6, len), 1..5);
+    let palette = proptest::collection::vec((0u8..23, 0u8..6, len), 1..5);
     let step = (any::<proptest::sample::Index>(), ttl, class, mutation, port, 1usize..4, wait);
     (palette, proptest::collection::vec(step, 1..30)).prop_map(|(palette, steps)| {
         let step = |(which, ttl, class, mutation, port, times, wait): (
@@ -145,6 +145,29 @@ impl Step {
                 (port, finish(bridged().ipv4("10.5.0.1", "10.5.0.2")))
             }
             16 => ("two", finish(bridged().vlan(20).ipv4("10.5.0.1", "10.5.0.2"))),
+            17 => {
+                // An ICMP error about what `lan` may have sent, or not.
+                let sent = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2");
+                let quote = match self.variant {
+                    0 | 1 => sent.udp(4000, 53),
+                    2 => sent.udp(4000, 4001 + u16::from(self.class & 1)),
+                    3 => sent.tcp(4000, 80).flags(SYN),
+                    4 => sent.echo_request(7, 1),
+                    _ => sent.udp(9, 9),
+                };
+                let error = routed(VTEP, WAN).ipv4(v4("10.2.0", self.class & 1), "10.1.0.2").ttl(self.ttl);
+                ("wan", error.icmp(3, 3, [0; 4]).payload(&quote.build_network()))
+            }
+            18 => ("lan", finish(routed(HOST, LAN).ipv4("10.1.0.2", v4("10.1.0", 3)))),
+            19 => {
+                let own = ["10.1.0.1", "10.2.0.1", "10.1.0.255", "224.0.0.1"][usize::from(self.class & 3)];
+                ("lan", finish(routed(HOST, LAN).ipv4("10.1.0.2", own)))
+            }
+            20 => ("lan", finish(routed(HOST, LAN).ipv6("64:ff9b::10.9.9.9", v6("2", self.variant)))),
+            21 => (
+                "lan",
+                finish(routed(HOST, LAN).ipv6(["fe80::a", "::1"][usize::from(self.class & 1)], v6("2", 0))),
+            ),
             _ => ("right", finish(bridged().vlan(7).ipv6("2001:db8:5::1", "2001:db8:5::2"))),
         };
         let mut frame = packet.build();

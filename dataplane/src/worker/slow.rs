@@ -41,9 +41,14 @@ impl Core {
             Outcome::Exception(Exception::Unresolved(adjacency)) => {
                 self.hold(frame, meta, origin, adjacency);
             }
-            Outcome::Exception(Exception::Failed(_)) => {
+            Outcome::Exception(Exception::Failed(adjacency)) => {
                 self.ask_again(snapshot, &frame, &meta, origin);
-                self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
+                if snapshot.tables.adjacencies.link(adjacency) == Link::Failed {
+                    self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
+                } else {
+                    // It is asked for again: the packet waits like one whose flow is new.
+                    self.hold(frame, meta, origin, adjacency);
+                }
             }
         }
     }

@@ -28,6 +28,14 @@ pub(crate) struct Site {
     pub(crate) ecmp: bool,
 }
 
+/// Over IPv4, without a chain; with one; over IPv6.
+pub(crate) const PLAIN: Site = Site { v6: false, chain: false, ecmp: false };
+pub(crate) const CHAINED: Site = Site { chain: true, ..PLAIN };
+pub(crate) const SIX: Site = Site { v6: true, ..PLAIN };
+
+/// A port and a frame for it.
+pub(crate) type Sent = (&'static str, Vec<u8>);
+
 impl Site {
     /// The configuration.
     pub(crate) fn text(self) -> String {
@@ -216,4 +224,34 @@ pub(crate) fn repair(frame: &mut [u8]) {
     header[10..12].fill(0);
     let sum = weir_dataplane::packet::checksum::checksum(header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// From the host on `lan`, over IPv4 and IPv6, to somebody on `wan`.
+pub(crate) fn lan() -> Packet {
+    Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2")
+}
+
+pub(crate) fn lan6() -> Packet {
+    Packet::ethernet(HOST, LAN).ipv6("2001:db8:1::2", "2001:db8:2::2")
+}
+
+pub(crate) fn to(destination: &str) -> Packet {
+    Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", destination).udp(1, 2)
+}
+
+pub(crate) fn from(source: &str) -> Packet {
+    Packet::ethernet(HOST, LAN).ipv4(source, "10.2.0.2").udp(1, 2)
+}
+
+pub(crate) fn between6(source: &str, destination: &str) -> Packet {
+    Packet::ethernet(HOST, LAN).ipv6(source, destination).udp(1, 2)
+}
+
+pub(crate) fn bridged(source: &str, destination: &str) -> Packet {
+    Packet::ethernet(source, destination).ipv4("10.5.0.1", "10.5.0.2").udp(1, 2)
+}
+
+/// What the far end of the routed tunnel sends.
+pub(crate) fn inner() -> Packet {
+    Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2").udp(1, 2)
 }
