@@ -21,14 +21,13 @@ use crate::snapshot::{Registry, Shared, Snapshot};
 
 use super::core::{Core, CoreParts};
 use super::cores;
+use super::devices::LOOK;
 use super::error::ApplyError;
-use super::ports::{OpenPort, facts, facts_of, open, promiscuous, ring_size, same_device, steering};
+use super::ports::{OpenPort, facts, open, ring_size};
 use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, Queue, Worker};
 
 /// How long workers may take to do what they are told.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a vanished device is looked for.
-const REOPEN: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What exists from the first configuration on.
 pub(super) struct Running {
@@ -41,9 +40,11 @@ pub(super) struct Running {
     threads: Vec<JoinHandle<()>>,
     events: Receiver<Event>,
     /// Snapshots that some worker may still run: freed here, on the control thread.
-    old: Vec<Arc<Snapshot>>,
+    pub(super) old: Vec<Arc<Snapshot>>,
     /// Next worker to be dealt a queue.
     next_worker: usize,
+    /// When MTUs are looked at next.
+    pub(super) next_look: Instant,
 }
 
 /// The data plane.
@@ -202,6 +203,7 @@ impl Running {
             events,
             old: vec![],
             next_worker: 0,
+            next_look: Instant::now() + LOOK,
         };
         running.old.push(running.common.snapshots.load_full());
         let launched = parts
@@ -241,7 +243,7 @@ impl Running {
     }
 
     /// Deals a port's queues out over the workers, in turn.
-    fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>) {
+    pub(super) fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>) {
         let Some(port) = self.ports.get_mut(name) else { return };
         port.queues.clear();
         let workers = self.common.doors.len().max(1);
@@ -263,153 +265,13 @@ impl Running {
         }
     }
 
-    /// Compiles and publishes a configuration while packets flow.
-    fn apply(&mut self, config: &Config) -> Result<u64, ApplyError> {
-        let current = Arc::clone(&self.common.snapshots.load().config);
-        let fixed = [
-            ("workers", current.workers != config.workers),
-            ("memory", current.memory != config.memory),
-            ("limits", current.limits != config.limits),
-        ];
-        if let Some((section, _)) = fixed.into_iter().find(|(_, changed)| *changed) {
-            return Err(ApplyError::NeedsRestart(format!("[{section}]")));
-        }
-        // New and changed devices are opened before anything else happens: a failure leaves all as it was.
-        let closed = self.make_way(config);
-        let result = self.prepare(config);
-        let (opened, snapshot, config) = match result {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                if !closed.is_empty() {
-                    self.reopen();
-                }
-                return Err(error);
-            }
-        };
-        let generation = snapshot.generation;
-        for (name, settings) in &config.ports {
-            if let Some(port) = self.ports.get_mut(name) {
-                port.settings.clone_from(settings);
-            }
-        }
-        self.publish(snapshot);
-        let mut dealt = Vec::new();
-        for (name, port, queues) in opened {
-            self.ports.insert(name.clone(), port);
-            dealt.push((name, queues));
-        }
-        self.icmp.set_rate(config.limits.icmp_errors_per_second);
-        for (name, queues) in dealt {
-            self.deal(&name, queues);
-        }
-        let gone: Vec<String> =
-            self.ports.keys().filter(|name| !config.ports.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.close(&name);
-        }
-        self.filter_macs(&config, false)?;
-        // Last: a port that refuses its new entries keeps those that it has, and everything else is in force.
-        self.steer(&config)?;
-        Ok(generation)
-    }
-
-    /// Closes the ports whose devices the new configuration wants opened another way, or by another port. They are looked for
-    /// again by [`reopen`](Self::reopen) if the change fails. Returns their names.
-    fn make_way(&mut self, config: &Config) -> Vec<String> {
-        let wanted_elsewhere = |name: &String, port: &OpenPort| {
-            let device = &port.settings.device;
-            config.ports.iter().any(|(other, settings)| other != name && settings.device == *device)
-        };
-        let in_the_way = |(name, port): &(&String, &OpenPort)| {
-            config.ports.get(*name).is_some_and(|settings| !same_device(&port.settings, settings))
-                || wanted_elsewhere(name, port)
-        };
-        let names: Vec<String> = self.ports.iter().filter(in_the_way).map(|(name, _)| name.clone()).collect();
-        for name in &names {
-            if let Some(id) = self.ports.get(name).map(|port| port.id) {
-                self.release(id);
-            }
-            if let Some(port) = self.ports.get_mut(name) {
-                port.io = None;
-                port.queues.clear();
-                port.next_try = Instant::now();
-            }
-        }
-        names
-    }
-
-    /// Opens what is new or changed, and compiles.
-    #[allow(clippy::type_complexity)]
-    fn prepare(
-        &mut self,
-        config: &Config,
-    ) -> Result<(Vec<(String, OpenPort, Vec<AfXdpQueue>)>, Snapshot, Arc<Config>), ApplyError> {
-        let mut opened = Vec::new();
-        for (name, settings) in &config.ports {
-            if self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings)) {
-                continue;
-            }
-            let ring = ring_size(self.pool.available(), [settings]);
-            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring)?;
-            opened.push((name.clone(), port, queues));
-        }
-        self.filter_macs(config, true)?;
-        let mut facts = facts(&self.ports);
-        for (name, port, _) in &opened {
-            facts.insert(name.clone(), facts_of(port));
-        }
-        let generation = self.common.snapshots.load().generation + 1;
-        let config = Arc::new(config.clone());
-        let now = self.common.clock.now();
-        let snapshot = Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
-        Ok((opened, snapshot, config))
-    }
-
-    /// Lets open ports take foreign frames that have to (`on`), and those no more that had to.
-    fn filter_macs(&mut self, config: &Config, on: bool) -> Result<(), ApplyError> {
-        for (name, port) in &mut self.ports {
-            let (Some(io), Some(settings)) = (&mut port.io, config.ports.get(name)) else { continue };
-            if promiscuous(settings) == on {
-                io.set_promiscuous(on)
-                    .map_err(|error| ApplyError::Port { port: name.clone(), reason: error.to_string() })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Publishes a snapshot and waits, within bounds, until every worker runs it.
-    fn publish(&mut self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        let snapshot = Arc::new(snapshot);
-        self.old.push(Arc::clone(&snapshot));
-        self.common.snapshots.store(snapshot);
-        let deadline = Instant::now() + PATIENCE;
-        for door in &self.common.doors {
-            door.nudge();
-            while door.counters.generation.get() != generation && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-    }
-
-    /// Tells each shared port what it takes: the VTEPs of its VRF, and its prefixes.
-    fn steer(&mut self, config: &Config) -> Result<(), ApplyError> {
-        for (name, port) in &mut self.ports {
-            let Some(io) = &mut port.io else { continue };
-            let Some(settings) = config.ports.get(name) else { continue };
-            io.steer(&steering(config, settings))
-                .map_err(|error| ApplyError::Port { port: name.clone(), reason: error.to_string() })?;
-        }
-        Ok(())
-    }
-
     /// Takes a port's queues back from the workers and closes the device.
-    fn close(&mut self, name: &str) {
+    pub(super) fn close(&mut self, name: &str) {
         let Some(port) = self.ports.remove(name) else { return };
         self.release(port.id);
     }
 
-    fn release(&self, port: PortId) {
+    pub(super) fn release(&self, port: PortId) {
         if let Some(place) = self.common.senders.get(port.index()) {
             place.store(NOBODY, Ordering::Release);
         }
@@ -426,53 +288,10 @@ impl Running {
             self.lose(id);
         }
         self.reopen();
+        self.look_at_mtus();
         // A snapshot is freed once nobody else holds it.
         let newest = self.common.snapshots.load().generation;
         self.old.retain(|old| old.generation == newest || Arc::strong_count(old) > 1);
-    }
-
-    /// The device of a port is gone: its other queues are taken back.
-    fn lose(&mut self, id: PortId) {
-        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else {
-            return;
-        };
-        port.io = None;
-        port.queues.clear();
-        port.next_try = Instant::now();
-        self.release(id);
-    }
-
-    /// Binds vanished devices again by name.
-    fn reopen(&mut self) {
-        let now = Instant::now();
-        let due: Vec<String> = self
-            .ports
-            .iter()
-            .filter(|(_, port)| port.io.is_none() && port.next_try <= now)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            let Some(port) = self.ports.get_mut(&name) else { continue };
-            port.next_try = now + REOPEN;
-            let settings = port.settings.clone();
-            let ring = ring_size(self.pool.available(), [&settings]);
-            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
-            let Ok((fresh, queues)) = opened else { continue };
-            let Some(port) = self.ports.get_mut(&name) else { continue };
-            let rebinds = port.rebinds + 1;
-            *port = OpenPort { rebinds, ..fresh };
-            let config = Arc::clone(&self.common.snapshots.load().config);
-            let generation = self.common.snapshots.load().generation + 1;
-            let now = self.common.clock.now();
-            let facts = facts(&self.ports);
-            if let Ok(snapshot) =
-                Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)
-            {
-                self.publish(snapshot);
-            }
-            let _ = self.steer(&config);
-            self.deal(&name, queues);
-        }
     }
 
     fn stop(mut self) {
@@ -489,27 +308,6 @@ impl Running {
         cache.flush();
         // Dropping the ports detaches their programs.
         self.ports.clear();
-    }
-
-    /// The interface of a device name: that of its port, or of the VLAN that the kernel calls `<device>.<vid>`.
-    fn interface_of(&self, device: &str) -> Option<String> {
-        let of = |wanted: &str| {
-            let has = |port: &OpenPort| port.settings.device.as_deref() == Some(wanted);
-            self.ports.iter().find(|(_, port)| has(port)).map(|(name, _)| name.clone())
-        };
-        of(device).or_else(|| {
-            let (parent, vlan) = device.rsplit_once('.')?;
-            Some(format!("{}.{vlan}", of(parent)?))
-        })
-    }
-
-    fn device_of(&self, interface: &str) -> Option<String> {
-        if let Some(port) = self.ports.get(interface) {
-            return port.settings.device.clone();
-        }
-        let (port, vlan) = interface.rsplit_once('.')?;
-        let device = self.ports.get(port)?.settings.device.as_deref()?;
-        Some(format!("{device}.{vlan}"))
     }
 
     /// The queue counters of every port.

@@ -1,11 +1,13 @@
 //! Workers: the run loop around the engine, what it counts and what it tells. The only room that knows both packets' I/O
 //! and their meaning.
 
+mod apply;
 mod capture;
 mod core;
 mod cores;
 mod counters;
 mod dataplane;
+mod devices;
 mod display;
 mod engine;
 mod error;
