@@ -56,21 +56,16 @@ fn word(chunk: &[u8]) -> u64 {
 }
 
 /// Folded sum of a 20-byte IPv4 header; a right one sums to 0xffff.
-///
-/// The words are as wide as the processor's, since a carry out of one is worth 1 in ones' complement (RFC 1071 section 2
-/// (C)). A number added to itself with its halves exchanged has the end-around sum of the halves in its upper half.
 #[inline]
 pub fn sum_header(header: &[u8; 20]) -> u16 {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
-    let (sum, carry) = u64::from_le_bytes([a, b, c, d, e, f, g, h])
-        .overflowing_add(u64::from_le_bytes([i, j, k, l, m, n, o, p]));
-    let last = u64::from(u32::from_le_bytes([q, r, s, t])) + u64::from(carry);
-    let (sum, carry) = sum.overflowing_add(last);
-    // A carry leaves a small sum, so there is no other.
-    let sum = sum.wrapping_add(u64::from(carry));
-    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
-    let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
-    sum.swap_bytes()
+    let mut sum = 0u64;
+    for chunk in header.chunks_exact(4) {
+        sum += word(chunk);
+    }
+    // At most 5 * (2^32 - 1).
+    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (((sum & 0xffff) + (sum >> 16)) as u16).swap_bytes()
 }
 
 /// Checksum of `bytes` that stand at an even offset. The checksum field in them must be zero; over bytes with a right
