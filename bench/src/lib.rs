@@ -46,8 +46,8 @@ fn say(text: &str) -> Result<(), String> {
 
 /// Every workload once, with few flows: does it run, and do its checks hold?
 fn smoke(options: &Options) -> Result<(), String> {
-    for workload in workload::all().into_iter().filter(|workload| options.wants(workload)) {
-        let workload = workload.with_at_most(1_000);
+    let few = workload::all().into_iter().filter(|workload| workload.flows <= 1_000);
+    for workload in few.filter(|workload| options.wants(workload)) {
         let mut bed = measure::Bed::new(&workload)?;
         bed.repeat(4_096)?;
         say(&format!("{}: ok", workload.name()))?;

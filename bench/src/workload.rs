@@ -107,11 +107,6 @@ impl Workload {
         format!("{kind}/{}", self.flows)
     }
 
-    /// The same with fewer flows.
-    pub(crate) fn with_at_most(self, flows: usize) -> Self {
-        Self { flows: self.flows.min(flows), ..self }
-    }
-
     /// The configuration.
     pub(crate) fn config(&self) -> String {
         match self.kind {

@@ -93,6 +93,19 @@ fn any_transport() -> impl Strategy<Value = Packet> {
     )
 }
 
+#[test]
+fn headers_whose_words_carry_everywhere_or_nowhere_are_summed_right() {
+    for a in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+        for b in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+            for at in 0..20 {
+                let mut header = [a; 20];
+                header[at..].fill(b);
+                assert_eq!(sum_header(&header), naive(&header), "{header:?}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn sums_equal_the_naive_ones(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
