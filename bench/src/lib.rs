@@ -56,10 +56,11 @@ fn smoke(options: &Options) -> Result<(), String> {
 }
 
 fn measure(options: &Options) -> Result<(), String> {
-    let machine = machine::Machine::probe(options.pin());
+    let mut machine = machine::Machine::probe();
+    machine.core = options.pin();
     let chosen: Vec<_> = workload::all().into_iter().filter(|workload| options.wants(workload)).collect();
     if chosen.is_empty() {
-        return Err(format!("no workload's name contains {:?}", options.filters));
+        return Err(format!("no workload is called {:?}", options.filters));
     }
     let calibration = clock::Calibration::start();
     let mut beds = Vec::new();

@@ -19,7 +19,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn probe(core: Option<usize>) -> Self {
+    pub(crate) fn probe() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
@@ -27,7 +27,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease"),
             cpu: model.map_or(std::env::consts::ARCH, |(_, name)| name).to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            core,
+            core: None,
             load: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
             time: std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             version: env!("CARGO_PKG_VERSION"),

@@ -7,7 +7,7 @@ use crate::workload::Workload;
 pub(crate) const HELP: &str = "\
 Usage: cargo bench -p weir-bench -- [OPTIONS] [FILTER]...
 
-FILTER         run only workloads whose name contains one of these
+FILTER         run only workloads of this name (route/1000) or kind (route)
 --json FILE    write the record (machine, commit, every repeat); also WEIR_BENCH_JSON=FILE
 --repeats N    repeats of each workload, at least 11 (default 31)
 --packets N    packets in each repeat, at least one pass over the flows (default 131072)
@@ -64,7 +64,10 @@ impl Options {
     }
 
     pub(crate) fn wants(&self, workload: &Workload) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| workload.name().contains(filter))
+        let name = workload.name();
+        let kind = name.split('/').next();
+        self.filters.is_empty()
+            || self.filters.iter().any(|filter| *filter == name || Some(&**filter) == kind)
     }
 
     /// Pins this thread and says to which core. `None` if that is not possible: the scheduler may move it.

@@ -1,4 +1,5 @@
 //! The whole engine over frames in memory: routing.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod common;
 

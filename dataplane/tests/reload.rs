@@ -1,5 +1,5 @@
 //! What survives a change of the configuration, and what must not.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod common;
 

@@ -15,9 +15,17 @@ use crate::packet::{FragmentKind, L3, Meta};
 /// | 3 | Ethernet source (48) |
 /// | 4, 5 | IP source |
 /// | 6, 7 | IP destination |
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Eq)]
 #[repr(C, align(64))]
 pub struct FlowKey(pub [u64; 8]);
+
+impl PartialEq for FlowKey {
+    /// Without branches and without a call, which comparing arrays would be.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
+    }
+}
 
 /// Which bits of a [`FlowKey`] count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +62,9 @@ fn word(packet: &[u8], at: usize) -> u64 {
 }
 
 impl FlowKey {
+    /// The key of no packet: the highest byte of the first word is always zero.
+    pub const NONE: Self = Self([u64::MAX; 8]);
+
     /// The masked key of a parsed packet.
     #[inline]
     pub fn new(scope: ScopeId, packet: &[u8], meta: &Meta, mask: &FlowMask) -> Self {
@@ -95,18 +106,17 @@ impl FlowKey {
         ])
     }
 
-    /// Keyed hash by folded multiplication.
+    /// Keyed hash: NH (the universal hash of UMAC, RFC 4418 section 5.2, in 64-bit words) with one folded multiplication
+    /// at the end, so that all bits depend on all words.
     #[inline]
     pub fn hash(&self, seed: &[u64; 8]) -> u64 {
-        #[inline]
-        fn fold(a: u64, b: u64) -> u64 {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        }
-        let k = &self.0;
-        let a = fold(k[0] ^ seed[0], k[1] ^ seed[1]) ^ fold(k[4] ^ seed[2], k[6] ^ seed[3]);
-        let b = fold(k[2] ^ seed[4], k[3] ^ seed[5]) ^ fold(k[5] ^ seed[6], k[7] ^ seed[7]);
-        fold(a ^ seed[3], b ^ seed[0] ^ 0x9e37_79b9_7f4a_7c15)
+        let (k, s) = (&self.0, seed);
+        let product =
+            |a: usize, b: usize| u128::from(k[a].wrapping_add(s[a])) * u128::from(k[b].wrapping_add(s[b]));
+        let sum =
+            product(0, 1).wrapping_add(product(2, 3)).wrapping_add(product(4, 5)).wrapping_add(product(6, 7));
+        let last = u128::from(sum as u64 ^ s[0]) * u128::from((sum >> 64) as u64 ^ 0x9e37_79b9_7f4a_7c15);
+        last as u64 ^ (last >> 64) as u64
     }
 
     /// The ingress scope.

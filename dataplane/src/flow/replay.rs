@@ -71,14 +71,14 @@ pub struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Does what `program` says to the packet in `frame`.
+    /// Does what `program` says to the packet in `frame`. `rewrite` is asked only by a program with [`Ops::REWRITE`].
     #[inline]
     pub fn run(
         &self,
         frame: &mut Frame,
         meta: &Meta,
         program: &Program,
-        rewrite: &Rewrite,
+        rewrite: impl FnOnce() -> Rewrite,
         meters: &mut MeterCache,
         now: Nanos,
     ) -> Outcome {
@@ -94,7 +94,9 @@ impl Replay<'_> {
             return Outcome::Exception(Exception::TooBig);
         }
         // Everything that can refuse comes before the first edit and the first token spent.
-        let kept_tags = meta.vlan_tags.saturating_sub(u8::from(ops.contains(Ops::POP_TAG)));
+        // Into a tunnel a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6) goes too: it names no VLAN.
+        let pops = ops.contains(Ops::POP_TAG) || ops.contains(Ops::ENCAPSULATE) && meta.vlan() == 0;
+        let kept_tags = meta.vlan_tags.saturating_sub(u8::from(pops));
         if ops.contains(Ops::ENCAPSULATE) && !ops.contains(Ops::ROUTE) && kept_tags > 0 {
             // RFC 7348 section 6.1: a VTEP does not send inner frames with a VLAN tag.
             return Outcome::Drop(DropReason::VxlanInnerVlan);
@@ -135,6 +137,7 @@ impl Replay<'_> {
             ecn::set_traffic_class(frame.bytes_mut(), meta, class);
         }
         if ops.contains(Ops::REWRITE) {
+            let rewrite = rewrite();
             if let Some((ip, port)) = rewrite.source {
                 edit::set_source(frame.bytes_mut(), meta, ip, port);
             }
@@ -149,7 +152,7 @@ impl Replay<'_> {
         let done = if ops.contains(Ops::ENCAPSULATE) {
             self.encapsulate(frame, meta, program, class, inner_mac, outer_mac, egress)
         } else if ops.contains(Ops::ROUTE) {
-            strip_l2(frame, meta) && push_ethernet(frame, outer_mac, egress, meta.ether_type)
+            reframe(frame, meta, outer_mac, egress)
         } else {
             retag(frame, meta, ops, egress.vlan)
         };
@@ -185,10 +188,10 @@ impl Replay<'_> {
             let link = self.inner.get(program.endpoint.index()).copied().unwrap_or_default();
             let inner = Egress { mac: link.source, ..Egress::default() };
             let destination = inner_mac.unwrap_or(link.destination);
-            if !(strip_l2(frame, meta) && push_ethernet(frame, destination, inner, meta.ether_type)) {
+            if !reframe(frame, meta, destination, inner) {
                 return false;
             }
-        } else if !retag(frame, meta, program.ops, 0) {
+        } else if !retag(frame, meta, program.ops | Ops::POP_TAG, 0) {
             return false;
         }
         let Ok(inner_len) = u16::try_from(frame.len()) else { return false };
@@ -212,32 +215,40 @@ fn l2_payload(frame: &Frame, meta: &Meta) -> usize {
     frame.len().saturating_sub(usize::from(meta.l3_offset))
 }
 
-/// Takes off the Ethernet header, its tags, and padding behind the IP packet.
+/// Replaces the Ethernet header and its tags, and takes off padding behind the IP packet.
 #[inline]
-fn strip_l2(frame: &mut Frame, meta: &Meta) -> bool {
-    frame.strip(usize::from(meta.l3_offset)) && frame.set_len(usize::from(meta.l3_len))
+fn reframe(frame: &mut Frame, meta: &Meta, destination: MacAddress, egress: Egress) -> bool {
+    if meta.l3_offset == 14 && egress.vlan == 0 {
+        // The new header is as long as the old one.
+        return frame.set_len(meta.end()) && write_ethernet(frame, destination, egress.mac, meta.ether_type);
+    }
+    frame.strip(usize::from(meta.l3_offset))
+        && frame.set_len(usize::from(meta.l3_len))
+        && push_ethernet(frame, destination, egress, meta.ether_type)
+}
+
+/// Writes the first 14 bytes of a frame.
+#[inline]
+fn write_ethernet(frame: &mut Frame, destination: MacAddress, source: MacAddress, kind: u16) -> bool {
+    let Some(header) = frame.bytes_mut().first_chunk_mut::<14>() else { return false };
+    header[..6].copy_from_slice(&destination.0);
+    header[6..12].copy_from_slice(&source.0);
+    header[12..].copy_from_slice(&kind.to_be_bytes());
+    true
 }
 
 /// Writes an Ethernet header, tagged if the egress scope is a VLAN.
 #[inline]
 fn push_ethernet(frame: &mut Frame, destination: MacAddress, egress: Egress, kind: u16) -> bool {
-    let kind = kind.to_be_bytes();
-    let tagged = egress.vlan != 0;
-    if !frame.grow_front(if tagged { 18 } else { 14 }) {
+    if egress.vlan == 0 {
+        return frame.grow_front(14) && write_ethernet(frame, destination, egress.mac, kind);
+    }
+    if !(frame.grow_front(18) && write_ethernet(frame, destination, egress.mac, ether_type::VLAN)) {
         return false;
     }
-    let bytes = frame.bytes_mut();
-    let Some(header) = bytes.first_chunk_mut::<14>() else { return false };
-    header[..6].copy_from_slice(&destination.0);
-    header[6..12].copy_from_slice(&egress.mac.0);
-    if !tagged {
-        header[12..].copy_from_slice(&kind);
-        return true;
-    }
-    header[12..].copy_from_slice(&ether_type::VLAN.to_be_bytes());
-    if let Some(tag) = bytes.get_mut(14..18) {
-        let [a, b] = egress.vlan.to_be_bytes();
-        tag.copy_from_slice(&[a, b, kind[0], kind[1]]);
+    if let Some(tag) = frame.bytes_mut().get_mut(14..18) {
+        let ([a, b], [c, d]) = (egress.vlan.to_be_bytes(), kind.to_be_bytes());
+        tag.copy_from_slice(&[a, b, c, d]);
     }
     true
 }

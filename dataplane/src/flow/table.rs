@@ -16,8 +16,27 @@ const EMPTY: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Bucket {
-    tags: [u16; WAYS],
+    /// Eight tags of 16 bits, the first way's lowest.
+    tags: u128,
     entries: [u32; WAYS],
+}
+
+impl Bucket {
+    /// The ways whose tag is `tag`, as the highest bits of their lanes: all eight compared at once, by finding the zero
+    /// lanes of the difference. A way behind the first one found may be there wrongly, and an empty way may; the key tells.
+    #[inline]
+    fn matching(&self, tag: u16) -> u128 {
+        const ONES: u128 = u128::MAX / 0xffff;
+        let lanes = u64::from(tag) * (ONES as u64);
+        let differences = self.tags ^ (u128::from(lanes) << 64 | u128::from(lanes));
+        differences.wrapping_sub(ONES) & !differences & (ONES << 15)
+    }
+
+    /// The entry of the first way in `ways`.
+    #[inline]
+    fn first(&self, ways: u128) -> Option<u32> {
+        self.entries.get(ways.trailing_zeros() as usize / 16).copied()
+    }
 }
 
 /// One flow: two cache lines.
@@ -59,9 +78,22 @@ impl Slot {
     pub const NONE: Self = Self(EMPTY);
 }
 
+/// All rewrites of a flow table.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrites<'a>(&'a [Rewrite]);
+
+impl Rewrites<'_> {
+    /// That of a slot.
+    #[inline]
+    pub fn of(self, slot: Slot) -> Rewrite {
+        self.0.get(slot.0 as usize).copied().unwrap_or_default()
+    }
+}
+
 /// A worker's flow table.
 pub struct FlowTable {
     buckets: Box<[Bucket]>,
+    /// A free entry's key is [`FlowKey::NONE`].
     entries: Box<[Entry]>,
     /// Rewrites by entry number; touched only by programs that rewrite.
     rewrites: Box<[Rewrite]>,
@@ -85,7 +117,7 @@ impl FlowTable {
         let capacity = capacity.max(WAYS);
         let buckets = (capacity.div_ceil(WAYS) * 2).next_power_of_two();
         let blank = Entry {
-            key: FlowKey::default(),
+            key: FlowKey::NONE,
             program: Program::default(),
             generation: 0,
             epoch: 0,
@@ -94,7 +126,7 @@ impl FlowTable {
             bytes: 0,
         };
         Self {
-            buckets: vec![Bucket { tags: [0; WAYS], entries: [EMPTY; WAYS] }; buckets].into(),
+            buckets: vec![Bucket { tags: 0, entries: [EMPTY; WAYS] }; buckets].into(),
             entries: vec![blank; capacity].into(),
             rewrites: vec![Rewrite::default(); capacity].into(),
             free: (0..capacity as u32).rev().collect(),
@@ -148,24 +180,31 @@ impl FlowTable {
         }
     }
 
-    /// The first entry in either bucket whose tag matches; its lines are asked for. A hint for [`find`](Self::find).
+    /// The first entry in the first bucket whose tag matches: a guess for [`find_guessed`](Self::find_guessed). Its
+    /// lines are asked for.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
+    pub fn guess(&self, hash: u64) -> Slot {
         let (first, _, tag) = self.places(hash);
-        let Some(bucket) = self.buckets.get(first) else { return };
-        for (have, entry) in bucket.tags.iter().zip(bucket.entries) {
-            if *have == tag && entry != EMPTY {
-                if let Some(entry) = self.entries.get(entry as usize) {
-                    prefetch(&entry.key);
-                    prefetch(&entry.program);
-                }
-                return;
-            }
+        let Some(bucket) = self.buckets.get(first) else { return Slot::NONE };
+        let Some(number) = bucket.first(bucket.matching(tag)) else { return Slot::NONE };
+        if let Some(entry) = self.entries.get(number as usize) {
+            prefetch(&entry.key);
+            prefetch(&entry.program);
+        }
+        Slot(number)
+    }
+
+    /// Looks a key up, first where a guess says.
+    #[inline]
+    pub fn find_guessed(&self, guess: Slot, key: &FlowKey, hash: u64) -> Slot {
+        // An entry that was freed since has another key.
+        match self.entry(guess) {
+            Some(entry) if entry.key == *key => guess,
+            _ => self.find(key, hash),
         }
     }
 
     /// Looks a key up.
-    #[inline]
     pub fn find(&self, key: &FlowKey, hash: u64) -> Slot {
         let (first, second, tag) = self.places(hash);
         let found = self.find_in(first, tag, key);
@@ -175,14 +214,12 @@ impl FlowTable {
     #[inline]
     fn find_in(&self, bucket: usize, tag: u16, key: &FlowKey) -> Slot {
         let Some(bucket) = self.buckets.get(bucket) else { return Slot::NONE };
-        for (have, number) in bucket.tags.iter().zip(bucket.entries) {
-            if *have == tag {
-                if let Some(entry) = self.entries.get(number as usize) {
-                    if entry.key == *key {
-                        return Slot(number);
-                    }
-                }
+        let mut ways = bucket.matching(tag);
+        while let Some(number) = bucket.first(ways) {
+            if self.entries.get(number as usize).is_some_and(|entry| entry.key == *key) {
+                return Slot(number);
             }
+            ways &= ways - 1;
         }
         Slot::NONE
     }
@@ -205,10 +242,10 @@ impl FlowTable {
         self.rewrites.get(slot.0 as usize)
     }
 
-    /// Entry and rewrite of a slot.
+    /// The entry of a slot, to change, and beside it all rewrites.
     #[inline]
-    pub fn entry_and_rewrite(&mut self, slot: Slot) -> Option<(&mut Entry, &Rewrite)> {
-        Some((self.entries.get_mut(slot.0 as usize)?, self.rewrites.get(slot.0 as usize)?))
+    pub fn entry_and_rewrites(&mut self, slot: Slot) -> Option<(&mut Entry, Rewrites<'_>)> {
+        Some((self.entries.get_mut(slot.0 as usize)?, Rewrites(&self.rewrites)))
     }
 
     /// Inserts a flow, or replaces its program. Makes room if need be.
@@ -278,8 +315,10 @@ impl FlowTable {
 
     fn put(&mut self, bucket: usize, way: usize, tag: u16, entry: u32) {
         if let Some(bucket) = self.buckets.get_mut(bucket) {
-            if let (Some(t), Some(e)) = (bucket.tags.get_mut(way), bucket.entries.get_mut(way)) {
-                (*t, *e) = (tag, entry);
+            if let Some(place) = bucket.entries.get_mut(way) {
+                *place = entry;
+                let lane = 16 * way;
+                bucket.tags = bucket.tags & !(0xffff << lane) | u128::from(tag) << lane;
             }
         }
     }
@@ -289,8 +328,7 @@ impl FlowTable {
             self.sweep_at = (self.sweep_at + 1) % self.buckets.len();
             let Some(bucket) = self.buckets.get_mut(self.sweep_at) else { return };
             if let Some(place) = bucket.entries.iter_mut().find(|number| **number != EMPTY) {
-                self.free.push(*place);
-                *place = EMPTY;
+                release(&mut self.entries, &mut self.free, place);
                 self.evictions += 1;
                 return;
             }
@@ -307,8 +345,7 @@ impl FlowTable {
         for bucket in [first, second] {
             if let Some(bucket) = self.buckets.get_mut(bucket) {
                 if let Some(place) = bucket.entries.iter_mut().find(|number| **number == slot.0) {
-                    *place = EMPTY;
-                    self.free.push(slot.0);
+                    release(&mut self.entries, &mut self.free, place);
                     return true;
                 }
             }
@@ -332,8 +369,7 @@ impl FlowTable {
                     continue;
                 }
                 if !self.entries.get(*number as usize).is_some_and(&mut keep) {
-                    self.free.push(*number);
-                    *number = EMPTY;
+                    release(&mut self.entries, &mut self.free, number);
                 }
             }
         }
@@ -353,6 +389,15 @@ impl FlowTable {
             .filter(|number| *number != EMPTY)
             .filter_map(|number| Some((Slot(number), self.entries.get(number as usize)?)))
     }
+}
+
+/// Frees the entry that `place` points at.
+fn release(entries: &mut [Entry], free: &mut Vec<u32>, place: &mut u32) {
+    if let Some(entry) = entries.get_mut(*place as usize) {
+        entry.key = FlowKey::NONE;
+    }
+    free.push(*place);
+    *place = EMPTY;
 }
 
 /// Milliseconds of the engine's clock, as entries keep them (wraps after 49 days; only differences count).
@@ -375,3 +420,6 @@ fn prefetch<T>(value: &T) {
 
 const _: () = assert!(size_of::<Entry>() == 128);
 const _: () = assert!(size_of::<Bucket>() == 64);
+
+#[cfg(test)]
+mod tests;

@@ -107,14 +107,16 @@ impl<V: Copy> Probe<V> {
 
     #[inline]
     fn get(&self, key: Key) -> Option<V> {
-        for slot in self.path(key) {
-            match self.slots.get(slot)? {
-                Some((held, value)) if *held == key => return Some(*value),
-                Some(_) => {}
-                None => return None,
+        let mask = self.slots.len() - 1;
+        let mut slot = key.hash() as usize;
+        // At most half full, so that there is an end.
+        loop {
+            let (held, value) = self.slots.get(slot & mask)?.as_ref()?;
+            if *held == key {
+                return Some(*value);
             }
+            slot = slot.wrapping_add(1);
         }
-        None
     }
 }
 
@@ -146,6 +148,8 @@ pub struct VtepTable {
     locals: Probe<()>,
     /// Sorted by key.
     paths: Vec<Path>,
+    /// A bit for each UDP port that some VTEP listens on, by its low six bits: most packets need no look-up.
+    ports: u64,
 }
 
 impl VtepTable {
@@ -179,6 +183,7 @@ impl VtepTable {
             vteps: Probe::new(&vteps),
             locals: Probe::new(&locals),
             paths,
+            ports: entries.iter().fold(0, |ports, entry| ports | port_bit(entry.udp_port)),
         }
     }
 
@@ -194,6 +199,9 @@ impl VtepTable {
     #[inline]
     pub fn lookup(&self, outer: &[u8], meta: &Meta) -> Option<Result<Decap, DropReason>> {
         if meta.protocol != protocol::UDP {
+            return None;
+        }
+        if meta.fragment == FragmentKind::Whole && self.ports & port_bit(meta.destination_port) == 0 {
             return None;
         }
         let (source, local) = addresses(outer, meta)?;
@@ -253,7 +261,7 @@ impl VtepTable {
 
     /// Whether there is any VTEP.
     pub fn is_empty(&self) -> bool {
-        self.vteps.slots.iter().all(Option::is_none)
+        self.ports == 0
     }
 
     /// The endpoints whose packets take the path from `local` to `remote` at this UDP port; all its VNIs, or none if
@@ -276,6 +284,11 @@ impl VtepTable {
             .and_then(|at| self.paths.get(at))
             .map_or(&[], |path| &path.endpoints)
     }
+}
+
+#[inline]
+const fn port_bit(port: u16) -> u64 {
+    1 << (port & 63)
 }
 
 /// Source and destination of an IP packet.

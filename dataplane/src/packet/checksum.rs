@@ -205,6 +205,7 @@ const fn field(protocol: u8) -> Option<usize> {
 
 /// Sum over the transport header and payload of a whole packet, pseudo-header included where the protocol has one,
 /// and the offset of the checksum field in the frame.
+#[inline(never)]
 fn sum_transport(frame: &[u8], meta: &Meta) -> Option<(u16, usize)> {
     if !meta.flags.contains(PacketFlags::TRANSPORT) || meta.fragment != super::FragmentKind::Whole {
         return None;
@@ -235,10 +236,17 @@ fn sum_transport(frame: &[u8], meta: &Meta) -> Option<(u16, usize)> {
 
 /// Whether the TCP, UDP, ICMP or ICMPv6 checksum of a whole packet is right. A UDP checksum of 0 ("none") counts as
 /// right. `None` if there is none to check: another protocol, a fragment, or no transport header.
+#[inline]
 pub fn verify_transport(frame: &[u8], meta: &Meta) -> Option<bool> {
-    let (sum, field) = sum_transport(frame, meta)?;
-    let unused = meta.protocol == protocol::UDP && frame.get(field..field + 2) == Some(&[0, 0]);
-    Some(unused || sum == 0xffff)
+    let datagram = meta.protocol == protocol::UDP
+        && meta.flags.contains(PacketFlags::TRANSPORT)
+        && meta.fragment == super::FragmentKind::Whole;
+    let field = usize::from(meta.l4_offset) + 6;
+    if datagram && frame.get(field..field + 2) == Some(&[0, 0]) {
+        return Some(true);
+    }
+    let (sum, _) = sum_transport(frame, meta)?;
+    Some(sum == 0xffff)
 }
 
 /// Computes and writes the TCP, UDP, ICMP or ICMPv6 checksum of a whole packet. False, and nothing done, if there is

@@ -30,10 +30,10 @@ pub fn decrement_ttl(frame: &mut [u8], meta: &Meta) -> bool {
         L3::V4 => {
             let Some(header) = packet.first_chunk_mut::<12>() else { return false };
             let Some(ttl) = header[8].checked_sub(1) else { return false };
-            let old = u16::from_be_bytes([header[8], header[9]]);
             let sum = u16::from_be_bytes([header[10], header[11]]);
             header[8] = ttl;
-            [header[10], header[11]] = checksum::update16(sum, old, old - 0x100).to_be_bytes();
+            // What changes is the difference, whatever the TTL was.
+            [header[10], header[11]] = checksum::update16(sum, 0x100, 0).to_be_bytes();
             true
         }
         L3::V6 => {

@@ -35,7 +35,7 @@ pub fn parse(frame: &[u8]) -> Result<Meta, Malformed> {
 ///
 /// # Errors
 /// [`Malformed`], the first thing that is wrong.
-#[inline]
+#[inline(always)]
 pub fn parse_into(frame: &[u8], meta: &mut Meta) -> Result<(), Malformed> {
     let Some(ethernet) = frame.first_chunk::<ETHERNET>() else { return Err(Malformed::Truncated) };
     *meta = Meta {

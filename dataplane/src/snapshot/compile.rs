@@ -191,6 +191,9 @@ impl Compiler<'_> {
             let facts = self.facts.get(name);
             let mac = port.mac.or(facts.map(|facts| facts.mac)).unwrap_or_else(|| derived_mac(name));
             let mtu = port.mtu.or(facts.map(|facts| facts.mtu)).unwrap_or(DEFAULT_MTU);
+            if let Some(facts) = facts.filter(|facts| facts.mtu < mtu) {
+                return Err(CompileError::Mtu { port: name.clone(), mtu, device: facts.mtu });
+            }
             let kernel = facts.is_some_and(|facts| facts.kernel_neighbours);
             let untagged =
                 self.scope(name, &port.attachment, ScopeKind::Port, id, 0, mac, mtu, kernel, None)?;

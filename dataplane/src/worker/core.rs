@@ -10,16 +10,17 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::chain::{Scope, Walk, Walker};
+use crate::chain::{Pipeline, Scope, Walk, Walker};
 use crate::decision::{
-    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, VrfId,
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
 };
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
 use crate::frame::{BURST, Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
-use crate::packet::{self, L3, Meta, PacketFlags, tcp_flags};
+use crate::overlay::Decap;
+use crate::packet::{self, L3, Malformed, Meta, PacketFlags, tcp_flags};
 use crate::snapshot::Snapshot;
 
 use super::counters::CounterBlock;
@@ -35,15 +36,59 @@ const SWEEP_MS: u32 = 1_000;
 /// TCP flags that a watched flow's packets walk for.
 const WATCHED: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
-/// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope known.
+/// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope found.
 struct Admitted {
-    frame: Frame,
+    frame: Option<Frame>,
     meta: Meta,
-    scope: ScopeId,
     key: FlowKey,
     hash: u64,
+    /// Where its flow may be.
+    guess: Slot,
+    scope: ScopeId,
     /// Never looked up: ARP, multicast.
     slow: bool,
+}
+
+impl Admitted {
+    fn none() -> Self {
+        let (meta, key, guess, scope) = (Meta::default(), FlowKey::NONE, Slot::NONE, ScopeId(0));
+        Self { frame: None, meta, key, hash: 0, guess, scope, slow: true }
+    }
+}
+
+/// The scopes of a port, with the one found last: nearly always the next one too.
+struct Ingress<'a> {
+    pipeline: &'a Pipeline,
+    port: PortId,
+    vlan: u16,
+    scope: Option<&'a Scope>,
+}
+
+impl<'a> Ingress<'a> {
+    fn new(snapshot: &'a Snapshot, port: PortId) -> Self {
+        let pipeline = &snapshot.pipeline;
+        Self { pipeline, port, vlan: 0, scope: pipeline.scope_of(port, 0) }
+    }
+
+    /// The scope of a frame with this VLAN id (0: untagged).
+    #[inline]
+    fn scope(&mut self, vlan: u16) -> Result<&'a Scope, DropReason> {
+        if vlan != self.vlan {
+            self.vlan = vlan;
+            self.scope = self.pipeline.scope_of(self.port, vlan);
+        }
+        match self.scope {
+            Some(scope) => Ok(scope),
+            None => Err(self.unknown()),
+        }
+    }
+
+    #[cold]
+    fn unknown(&self) -> DropReason {
+        let scopes = self.pipeline.by_port.get(self.port.index());
+        let configured = scopes.is_some_and(|scopes| !scopes.is_empty());
+        if configured { DropReason::UnknownVlan } else { DropReason::NotConfigured }
+    }
 }
 
 /// What a core is made of.
@@ -76,7 +121,8 @@ pub struct Core {
     pub(super) asks: RefCell<Vec<NeighbourAction>>,
     pub(super) icmp: Arc<RateLimiter>,
     pub(super) scratch: Vec<u8>,
-    work: Vec<Admitted>,
+    /// Places for a burst's admitted packets.
+    work: Box<[Admitted]>,
     pub(super) now: Nanos,
     now_ms: u32,
     swept_ms: u32,
@@ -103,7 +149,7 @@ impl Core {
             asks: RefCell::new(Vec::with_capacity(64)),
             icmp: parts.icmp,
             scratch: Vec::with_capacity(2048),
-            work: Vec::with_capacity(BURST),
+            work: (0..BURST).map(|_| Admitted::none()).collect(),
             now: 0,
             now_ms: 0,
             swept_ms: 0,
@@ -122,143 +168,147 @@ impl Core {
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
         let mut work = std::mem::take(&mut self.work);
-        let mut rest = frames.drain(..);
-        loop {
-            if let Some(later) = rest.as_slice().get(PREFETCH_AHEAD) {
-                later.prefetch();
-            }
-            let Some(frame) = rest.next() else { break };
-            if let Some(admitted) = self.admit(snapshot, port, frame) {
-                self.flows.prefetch_bucket(admitted.hash);
-                work.push(admitted);
-            }
-        }
-        drop(rest);
-        for admitted in &work {
-            self.flows.prefetch_entry(admitted.hash);
-        }
-        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
-        for admitted in work.drain(..) {
-            self.pass(snapshot, &replay, epoch, admitted);
+        while !frames.is_empty() {
+            let burst = frames.drain(..frames.len().min(BURST));
+            let admitted = self.admit_all(snapshot, port, burst, &mut work);
+            self.pass_all(snapshot, work.get_mut(..admitted).unwrap_or_default());
         }
         self.work = work;
     }
 
+    /// Admits the frames of a burst: fills the first places of `work` and says how many. Places are written and read,
+    /// never moved.
+    #[inline]
+    fn admit_all(
+        &mut self,
+        snapshot: &Snapshot,
+        port: PortId,
+        mut burst: std::vec::Drain<'_, Frame>,
+        work: &mut [Admitted],
+    ) -> usize {
+        let mut ingress = Ingress::new(snapshot, port);
+        let mut count = 0;
+        loop {
+            if let Some(later) = burst.as_slice().get(PREFETCH_AHEAD) {
+                later.prefetch();
+            }
+            let Some(mut frame) = burst.next() else { break };
+            let Some(place) = work.get_mut(count) else {
+                self.drop_frame(frame, DropReason::InternalError);
+                continue;
+            };
+            match self.admit(snapshot, &mut ingress, &mut frame, place) {
+                Ok(()) => {
+                    self.flows.prefetch_bucket(place.hash);
+                    place.frame = Some(frame);
+                    count += 1;
+                }
+                Err(reason) => self.drop_frame(frame, reason),
+            }
+        }
+        count
+    }
+
+    /// Passes the admitted frames of a burst.
+    #[inline]
+    fn pass_all(&mut self, snapshot: &Snapshot, work: &mut [Admitted]) {
+        for admitted in work.iter_mut() {
+            admitted.guess = self.flows.guess(admitted.hash);
+        }
+        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
+        let mut hits = 0;
+        for admitted in work {
+            let Some(frame) = admitted.frame.take() else { continue };
+            // What was held goes before what comes later: an answer may stand in this very burst.
+            if !self.held.is_empty() {
+                self.release_due(snapshot);
+            }
+            hits += u64::from(self.pass(snapshot, &replay, epoch, frame, admitted));
+        }
+        self.counters.flow_hits.add(hits);
+    }
+
     /// Parses a frame, takes the outer headers off if it is addressed to a VTEP of ours, finds its scope and its key.
-    /// What is refused here is dropped and counted here.
+    ///
+    /// # Errors
+    /// Why the frame is to be dropped.
     #[inline]
-    fn admit(&mut self, snapshot: &Snapshot, port: PortId, mut frame: Frame) -> Option<Admitted> {
-        let pipeline = &snapshot.pipeline;
-        let mut meta = Meta::default();
-        if let Err(malformed) = packet::parse_into(frame.bytes(), &mut meta) {
-            self.drop_frame(frame, malformed.into());
-            return None;
-        }
-        let Some(mut scope) = pipeline.scope_of(port, meta.vlan()) else {
-            let configured = pipeline.by_port.get(port.index()).is_some_and(|scopes| !scopes.is_empty());
-            let reason = if configured { DropReason::UnknownVlan } else { DropReason::NotConfigured };
-            self.drop_frame(frame, reason);
-            return None;
-        };
-        let mut slow = false;
+    fn admit(
+        &self,
+        snapshot: &Snapshot,
+        ingress: &mut Ingress<'_>,
+        frame: &mut Frame,
+        place: &mut Admitted,
+    ) -> Result<(), DropReason> {
+        let Admitted { meta, key, hash, scope: scope_id, slow, .. } = place;
+        packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
+        let mut scope = ingress.scope(meta.vlan())?;
+        *slow = false;
         if let Domain::Vrf(vrf) = scope.domain {
-            match self.admit_routed(scope, &frame, &meta) {
-                Ok(is_slow) => slow = is_slow,
-                Err(reason) => {
-                    self.drop_frame(frame, reason);
-                    return None;
-                }
-            }
-            if !slow {
-                match decapsulate(snapshot, vrf, &mut frame, &mut meta) {
-                    Ok(None) => {}
-                    Ok(Some(inner)) => {
-                        let Some(inner) = pipeline.scope(inner) else {
-                            self.drop_frame(frame, DropReason::NotConfigured);
-                            return None;
-                        };
-                        scope = inner;
-                        if matches!(scope.domain, Domain::Vrf(_)) {
-                            match self.admit_routed(scope, &frame, &meta) {
-                                Ok(is_slow) => slow = is_slow,
-                                Err(reason) => {
-                                    self.drop_frame(frame, reason);
-                                    return None;
-                                }
-                            }
-                        }
-                    }
-                    Err(reason) => {
-                        self.drop_frame(frame, reason);
-                        return None;
+            *slow = admit_routed(scope, frame, meta)?;
+            if !*slow {
+                let vteps = snapshot.pipeline.vteps_of(vrf);
+                if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
+                    let inner = decapsulate(decap?, frame, meta)?;
+                    scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
+                    if matches!(scope.domain, Domain::Vrf(_)) {
+                        *slow = admit_routed(scope, frame, meta)?;
                     }
                 }
             }
         }
-        let key = FlowKey::new(scope.id, frame.bytes(), &meta, &scope.mask);
-        let hash = self.flows.hash(&key);
-        Some(Admitted { frame, scope: scope.id, meta, key, hash, slow })
+        *scope_id = scope.id;
+        *key = FlowKey::new(scope.id, frame.bytes(), meta, &scope.mask);
+        *hash = self.flows.hash(key);
+        Ok(())
     }
 
-    /// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow
-    /// path (ARP, groups, sources to be looked at).
+    /// Passes one admitted packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
+    /// counts.
     #[inline]
-    fn admit_routed(&self, scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
-        // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). No tag is in the
-        // flow key, so every packet is looked at.
-        if meta.vlan_tags > 1 {
-            return Err(DropReason::UnknownVlan);
-        }
-        let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
-        if group || meta.l3 == L3::Arp {
-            return Ok(true);
-        }
-        match frame.bytes().first_chunk::<6>() {
-            Some(destination) if *destination == scope.mac.0 => {}
-            _ => return Err(DropReason::NotForUs),
-        }
-        Ok(suspicious_source(frame.bytes(), meta))
-    }
-
-    /// Passes one admitted packet: by its flow's program, or by a walk.
-    #[inline]
-    fn pass(&mut self, snapshot: &Snapshot, replay: &Replay<'_>, epoch: u32, admitted: Admitted) {
-        let Admitted { mut frame, meta, scope, key, hash, slow } = admitted;
-        let slot = if slow { Slot::NONE } else { self.flows.find(&key, hash) };
+    fn pass(
+        &mut self,
+        snapshot: &Snapshot,
+        replay: &Replay<'_>,
+        epoch: u32,
+        mut frame: Frame,
+        admitted: &Admitted,
+    ) -> bool {
+        let Admitted { meta, key, hash, guess, scope, slow, .. } = admitted;
+        let slot = if *slow { Slot::NONE } else { self.flows.find_guessed(*guess, key, *hash) };
         let watched = meta.tcp_flags & WATCHED != 0;
-        if let Some((entry, rewrite)) = self.flows.entry_and_rewrite(slot) {
+        if let Some((entry, rewrites)) = self.flows.entry_and_rewrites(slot) {
             let current = entry.generation == snapshot.generation as u32 && entry.epoch == epoch;
             if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
-                self.counters.flow_hits.add(1);
-                let outcome =
-                    replay.run(&mut frame, &meta, &entry.program, rewrite, &mut self.meters, self.now);
-                match outcome {
+                let rewrite = || rewrites.of(slot);
+                match replay.run(&mut frame, meta, &entry.program, rewrite, &mut self.meters, self.now) {
                     Outcome::Send(port) => self.stage.push(port, frame),
                     other => {
-                        let program = entry.program;
-                        let rewrite = *rewrite;
-                        self.unusual(
-                            snapshot,
-                            frame,
-                            meta,
-                            Origin::Received(scope),
-                            other,
-                            &program,
-                            &rewrite,
-                        );
+                        let (program, rewrite) = (entry.program, rewrite());
+                        let origin = Origin::Received(*scope);
+                        self.unusual(snapshot, frame, *meta, origin, other, &program, &rewrite);
                     }
                 }
-                return;
+                return true;
             }
         }
-        self.pass_slowly(snapshot, replay, epoch, Admitted { frame, meta, scope, key, hash, slow });
+        self.pass_slowly(snapshot, replay, epoch, frame, admitted);
+        false
     }
 
     /// A packet whose flow has no program, or none that is still right.
     #[cold]
-    fn pass_slowly(&mut self, snapshot: &Snapshot, replay: &Replay<'_>, epoch: u32, admitted: Admitted) {
-        let Admitted { mut frame, meta, scope: scope_id, key, hash, slow } = admitted;
+    fn pass_slowly(
+        &mut self,
+        snapshot: &Snapshot,
+        replay: &Replay<'_>,
+        epoch: u32,
+        mut frame: Frame,
+        admitted: &Admitted,
+    ) {
+        let Admitted { meta, key, hash, scope: scope_id, slow, .. } = admitted;
+        let (meta, key, hash, scope_id, slow) = (*meta, *key, *hash, *scope_id, *slow);
         let Some(scope) = snapshot.pipeline.scope(scope_id) else {
             return self.drop_frame(frame, DropReason::NotConfigured);
         };
@@ -269,9 +319,9 @@ impl Core {
         let watched = meta.tcp_flags & WATCHED != 0;
         // Only the forwarding tables moved: only the forwarding is asked again.
         let mut again = None;
-        if let Some((entry, rewrite)) = self.flows.entry_and_rewrite(slot) {
+        if let Some((entry, rewrites)) = self.flows.entry_and_rewrites(slot) {
             if entry.generation == generation && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
-                let rewrite = *rewrite;
+                let rewrite = rewrites.of(slot);
                 if walker.forward_again(scope, frame.bytes(), &meta, &mut entry.program, &rewrite, self.now) {
                     entry.epoch = epoch;
                     entry.count(frame.len(), self.now_ms);
@@ -318,7 +368,7 @@ impl Core {
             }
         };
         self.asks = asks;
-        match replay.run(&mut frame, &meta, &program, &rewrite, &mut self.meters, self.now) {
+        match replay.run(&mut frame, &meta, &program, || rewrite, &mut self.meters, self.now) {
             Outcome::Send(port) => self.stage.push(port, frame),
             other => {
                 self.unusual(snapshot, frame, meta, Origin::Received(scope_id), other, &program, &rewrite);
@@ -336,7 +386,7 @@ impl Core {
         program: &Program,
         rewrite: &Rewrite,
     ) -> Outcome {
-        snapshot.replay().run(frame, meta, program, rewrite, &mut self.meters, self.now)
+        snapshot.replay().run(frame, meta, program, || *rewrite, &mut self.meters, self.now)
     }
 
     /// Takes a held packet up again where it was left.
@@ -347,7 +397,10 @@ impl Core {
         let key = FlowKey::new(scope, frame.bytes(), &meta, &known.mask);
         let hash = self.flows.hash(&key);
         let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
-        self.pass(snapshot, &replay, epoch, Admitted { frame, meta, scope, key, hash, slow: false });
+        let admitted = Admitted { frame: None, meta, key, hash, guess: Slot::NONE, scope, slow: false };
+        if self.pass(snapshot, &replay, epoch, frame, &admitted) {
+            self.counters.flow_hits.add(1);
+        }
     }
 
     /// Counts and frees.
@@ -380,6 +433,11 @@ impl Core {
             self.counters.flow_evictions.set(self.flows.evictions());
         }
         self.counters.held.set(self.held.len() as u64);
+        self.release_due(snapshot);
+    }
+
+    /// Takes up held packets if their neighbour may have answered.
+    fn release_due(&mut self, snapshot: &Snapshot) {
         if self.held.due(snapshot.tables.neighbours.epoch(), self.now) {
             self.release(snapshot);
         }
@@ -431,6 +489,26 @@ impl Core {
     }
 }
 
+/// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow path
+/// (ARP, groups, sources to be looked at).
+#[inline]
+fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+    // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). A second one names a
+    // VLAN within the interface's own. No tag is in the flow key, so every packet is looked at.
+    if meta.vlan_tags > 1 {
+        return Err(DropReason::UnknownVlan);
+    }
+    let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
+    if group || meta.l3 == L3::Arp {
+        return Ok(true);
+    }
+    match frame.bytes().first_chunk::<6>() {
+        Some(destination) if *destination == scope.mac.0 => {}
+        _ => return Err(DropReason::NotForUs),
+    }
+    Ok(suspicious_source(frame.bytes(), meta))
+}
+
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
 /// closer. A flow key without the source cannot tell.
 #[inline]
@@ -443,26 +521,23 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs in `vrf`; gives the inner frame's scope.
-#[inline]
-fn decapsulate(
-    snapshot: &Snapshot,
-    vrf: VrfId,
-    frame: &mut Frame,
-    meta: &mut Meta,
-) -> Result<Option<ScopeId>, DropReason> {
-    let vteps = snapshot.pipeline.vteps_of(vrf);
-    let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) else { return Ok(None) };
-    let decap = decap?;
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+#[inline(never)]
+fn decapsulate(decap: Decap, frame: &mut Frame, meta: &mut Meta) -> Result<ScopeId, DropReason> {
     if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
         return Err(DropReason::VxlanMalformed);
     }
-    *meta = Meta::default();
-    packet::parse_into(frame.bytes(), meta)?;
+    packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
     if meta.vlan_tags > 0 {
         return Err(DropReason::VxlanInnerVlan);
     }
     meta.outer_ecn = decap.outer_ecn;
     meta.endpoint = decap.endpoint.0;
-    Ok(Some(decap.scope))
+    Ok(decap.scope)
+}
+
+/// Out of the way of what is well-formed.
+#[cold]
+fn malformed(malformed: Malformed) -> DropReason {
+    malformed.into()
 }

@@ -113,6 +113,7 @@ impl Engine {
             Snapshot::compile(&config, &self.facts, &mut self.registry, &self.shared, generation, now)?;
         self.snapshot = Arc::new(snapshot);
         self.name_ports();
+        self.core.release_all(&self.snapshot);
         Ok(generation)
     }
 

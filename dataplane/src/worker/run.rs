@@ -271,6 +271,7 @@ impl Worker {
         if newest.generation != self.snapshot.generation {
             self.snapshot = Arc::clone(&newest);
             self.door.counters.generation.set(self.snapshot.generation);
+            self.core.release_all(&self.snapshot);
         }
     }
 

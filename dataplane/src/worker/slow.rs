@@ -14,7 +14,7 @@ use crate::packet::{self, L3, Meta, PacketFlags, hash};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
-use super::held::Origin;
+use super::held::{Held, Origin};
 
 impl Core {
     /// Deals with whatever replay did not send.
@@ -166,29 +166,40 @@ impl Core {
     /// Takes up the held packets whose next hop was resolved, and answers those whose next hop failed.
     pub(super) fn release(&mut self, snapshot: &Snapshot) {
         while let Some((held, link)) = self.held.take(&snapshot.tables.adjacencies, self.now) {
-            match (link, held.origin) {
-                (Link::Resolved(_), Origin::Received(scope)) => {
-                    self.resume(snapshot, held.frame, held.meta, scope);
-                }
-                (Link::Resolved(_), Origin::Originated(vrf)) => {
-                    self.send_routed(snapshot, vrf, held.frame, &held.meta);
-                }
-                (Link::Resolved(_), Origin::Member { member, pop_tag, flooded }) => {
-                    self.send_to_member(snapshot, held.frame, &held.meta, member, pop_tag, flooded);
-                }
-                _ => {
-                    self.refuse(
-                        snapshot,
-                        held.frame,
-                        &held.meta,
-                        held.origin,
-                        DropReason::NeighbourUnreachable,
-                    );
-                }
+            if let Link::Resolved(_) = link {
+                self.go_on(snapshot, held);
+            } else {
+                let Held { frame, meta, origin, .. } = held;
+                self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
             }
         }
         self.answer_asks(snapshot);
         self.counters.held.set(self.held.len() as u64);
+    }
+
+    /// Takes up everything that is held: a new generation may send it elsewhere.
+    pub(super) fn release_all(&mut self, snapshot: &Snapshot) {
+        if self.held.is_empty() {
+            return;
+        }
+        let held: Vec<Held> = self.held.drain().collect();
+        for packet in held {
+            self.go_on(snapshot, packet);
+        }
+        self.answer_asks(snapshot);
+        self.counters.held.set(self.held.len() as u64);
+    }
+
+    /// Takes a held packet up where it was left.
+    fn go_on(&mut self, snapshot: &Snapshot, held: Held) {
+        let Held { frame, meta, origin, .. } = held;
+        match origin {
+            Origin::Received(scope) => self.resume(snapshot, frame, meta, scope),
+            Origin::Originated(vrf) => self.send_routed(snapshot, vrf, frame, &meta),
+            Origin::Member { member, pop_tag, flooded } => {
+                self.send_to_member(snapshot, frame, &meta, member, pop_tag, flooded);
+            }
+        }
     }
 
     /// Drops what is held: the engine stops.
@@ -402,9 +413,11 @@ impl Core {
 
     /// Sends an IP packet back to the Ethernet source of a bridged packet, out of the interface that it came in by.
     fn send_back(&mut self, snapshot: &Snapshot, scope: &Scope, packet: &[u8], meta: &Meta, ip: &[u8]) {
-        let (Some(to), Some(from)) = (packet.get(6..12), packet.get(..6)) else { return };
-        let [a, b] = meta.ether_type.to_be_bytes();
-        let bytes = [to, from, &[a, b], ip].concat();
+        // The scope's own tag is put on when the frame leaves; further ones go back as they came.
+        let kept = if scope.vlan != 0 && meta.vlan_tags > 0 { 16 } else { 12 };
+        let tags = packet.get(kept..usize::from(meta.l3_offset));
+        let (Some(to), Some(from), Some(tags)) = (packet.get(6..12), packet.get(..6), tags) else { return };
+        let bytes = [to, from, tags, ip].concat();
         let endpoint = matches!(scope.kind, ScopeKind::Tunnel(_)).then_some(EndpointId(meta.endpoint));
         self.emit(snapshot, scope, endpoint, &bytes);
     }

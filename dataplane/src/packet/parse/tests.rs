@@ -603,7 +603,8 @@ proptest! {
                 let lax = LaxSlicedPacket::from_ethernet(&frame).unwrap();
                 prop_assert!(lax.net.is_some());
             }
-            if let Some(reference) = reference(&frame) {
+            // etherparse takes 0x9100, which no standard gives to it, for a VLAN tag too.
+            if let Some(reference) = reference(&frame).filter(|_| meta.ether_type != 0x9100) {
                 prop_assert_eq!(meta.l3_offset, reference.l3_offset);
                 prop_assert_eq!(meta.l3_len, reference.l3_len);
                 prop_assert_eq!(meta.fragment, reference.fragment);
