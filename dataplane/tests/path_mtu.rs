@@ -96,6 +96,30 @@ fn a_bridged_sender_learns_the_mtu_of_the_tunnel_too() {
 }
 
 #[test]
+fn a_sender_to_an_unknown_station_learns_the_mtu_as_well() {
+    let mut lab = Lab::new(&FOUR.text());
+    let to = |mac| {
+        let big = Packet::ethernet(HOST, mac).ipv4("10.5.0.1", "10.5.0.2").dont_fragment().udp(1, 2);
+        big.payload(&[0; 1451 - 28]).build()
+    };
+    // Flooded to two members of the bridge domain, and too big for each of the two remote VTEPs.
+    lab.inject("one", &to(OTHER));
+    let sent = lab.take();
+    let (errors, copies): (Vec<_>, Vec<_>) = sent.iter().partition(|(port, _)| port == "one");
+    assert_eq!((errors.len(), copies.len()), (2, 2));
+    for (_, frame) in errors {
+        let error = told(frame);
+        assert_eq!((error.kind, error.mtu), ((3, 4), 1450));
+        assert_eq!(error.source, "10.5.0.2".parse::<std::net::IpAddr>().unwrap());
+    }
+    // RFC 1812 section 4.3.2.7: nothing about a link-level broadcast.
+    lab.inject("one", &to("ff:ff:ff:ff:ff:ff"));
+    let sent = lab.take();
+    assert_eq!(sent.len(), 2, "the copies that fit: {sent:02x?}");
+    assert_eq!(lab.counters().dropped, BTreeMap::from([("packet_too_big", 4)]));
+}
+
+#[test]
 fn a_router_tells_the_mtu_of_the_next_link() {
     let text = FOUR.text().replacen("[port.wan]", "[port.wan]\nmtu = 1400", 1);
     let mut lab = Lab::new(&text);

@@ -18,6 +18,8 @@ pub(super) enum Origin {
         member: Member,
         /// Whether its outermost VLAN tag goes.
         pop_tag: bool,
+        /// The interface that a flooded frame came in by, whose sender is told if a copy is too big.
+        flooded: Option<ScopeId>,
     },
 }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::chain::{Scope, ScopeKind, Walker};
-use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, Nanos, Tuple, VrfId};
+use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, Nanos, ScopeId, Tuple, VrfId};
 use crate::flow::{Exception, Ops, Outcome, Program, Rewrite};
 use crate::frame::Frame;
 use crate::l2::Member;
@@ -91,10 +91,13 @@ impl Core {
         if meta.l3 == L3::V4 && !meta.flags.contains(PacketFlags::DF) {
             return self.fragment(snapshot, frame, meta, origin, program, rewrite);
         }
-        if let Origin::Received(scope) = origin {
-            if let Some(scope) = snapshot.pipeline.scope(scope) {
-                self.tell(snapshot, scope, frame.bytes(), meta, IcmpError::TooBig { mtu: program.mtu });
-            }
+        let ingress = match origin {
+            Origin::Received(scope) => Some(scope),
+            Origin::Member { flooded, .. } => flooded,
+            Origin::Originated(_) => None,
+        };
+        if let Some(scope) = ingress.and_then(|scope| snapshot.pipeline.scope(scope)) {
+            self.tell(snapshot, scope, frame.bytes(), meta, IcmpError::TooBig { mtu: program.mtu });
         }
         self.drop_frame(frame, DropReason::PacketTooBig);
     }
@@ -193,8 +196,8 @@ impl Core {
         match origin {
             Origin::Received(scope) => self.resume(snapshot, frame, meta, scope),
             Origin::Originated(vrf) => self.send_routed(snapshot, vrf, frame, &meta),
-            Origin::Member { member, pop_tag } => {
-                self.send_to_member(snapshot, frame, &meta, member, pop_tag)
+            Origin::Member { member, pop_tag, flooded } => {
+                self.send_to_member(snapshot, frame, &meta, member, pop_tag, flooded);
             }
         }
     }
@@ -225,7 +228,7 @@ impl Core {
                     let _ = walker.route(vrf, tuple.destination, 0, self.now);
                 }
             }
-            Origin::Member { member, pop_tag } => {
+            Origin::Member { member, pop_tag, .. } => {
                 let _ = walker.to_member(pop_tag, member, self.now);
             }
         }
@@ -273,7 +276,7 @@ impl Core {
             ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
             ScopeKind::Port => None,
         });
-        self.send_to_member(snapshot, frame, &meta, Member { scope: scope.id, endpoint }, false);
+        self.send_to_member(snapshot, frame, &meta, Member { scope: scope.id, endpoint }, false, None);
     }
 
     /// A frame with these bytes, parsed. Counts the drop if there is none, or if they do not parse.
@@ -450,17 +453,19 @@ impl Core {
             }
         }
         let pop_tag = scope.vlan != 0;
+        // To a group nobody answers (RFC 1812 section 4.3.2.7), and there is no address to answer from.
+        let flooded = (!meta.flags.contains(PacketFlags::ETHER_GROUP)).then_some(scope.id);
         for member in others {
             self.counters.originated.add(1);
             match self.make(frame.bytes()) {
                 Some((copy, mut copy_meta)) => {
                     (copy_meta.outer_ecn, copy_meta.endpoint) = (meta.outer_ecn, meta.endpoint);
-                    self.send_to_member(snapshot, copy, &copy_meta, *member, pop_tag);
+                    self.send_to_member(snapshot, copy, &copy_meta, *member, pop_tag, flooded);
                 }
                 None => continue,
             }
         }
-        self.send_to_member(snapshot, frame, meta, *last, pop_tag);
+        self.send_to_member(snapshot, frame, meta, *last, pop_tag, flooded);
     }
 
     /// Sends a frame to one member, its Ethernet header kept.
@@ -471,6 +476,7 @@ impl Core {
         meta: &Meta,
         member: Member,
         pop_tag: bool,
+        flooded: Option<ScopeId>,
     ) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
@@ -480,7 +486,7 @@ impl Core {
             Ok(program) => {
                 let rewrite = Rewrite::default();
                 let outcome = self.run(snapshot, &mut frame, meta, &program, &rewrite);
-                let origin = Origin::Member { member, pop_tag };
+                let origin = Origin::Member { member, pop_tag, flooded };
                 self.unusual(snapshot, frame, *meta, origin, outcome, &program, &rewrite);
             }
             Err(reason) => self.drop_frame(frame, reason),
