@@ -306,6 +306,7 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Mail::Release(port, done) => {
+                    self.finish(HANDOFF / BURST);
                     let _ = done.send(self.take_queues(|queue| queue.port == port));
                 }
                 Mail::Flows(limit, reply) => {
@@ -330,6 +331,16 @@ impl Worker {
         }
         self.descriptors.clear();
         self.descriptors.extend(self.queues.iter().filter_map(|queue| queue.io.descriptor()));
+    }
+
+    /// Sends what other workers have handed over so far, at most so many bursts of it.
+    fn finish(&mut self, bursts: usize) {
+        for _ in 0..bursts {
+            if self.take_over() == 0 {
+                break;
+            }
+            self.send();
+        }
     }
 
     fn take_queues(&mut self, which: impl Fn(&Queue) -> bool) -> Vec<Queue> {
@@ -370,9 +381,7 @@ impl Worker {
 
     /// Sends what is left, frees what is held, closes the queues.
     fn wind_up(&mut self) {
-        while self.take_over() > 0 {
-            self.send();
-        }
+        self.finish(HANDOFF / BURST);
         self.core.abandon_held();
         self.send();
         for queue in &mut self.queues {

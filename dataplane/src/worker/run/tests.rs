@@ -147,6 +147,23 @@ fn what_was_handed_over_to_a_worker_that_ends_is_counted_whoever_ends_first() {
 }
 
 #[test]
+fn what_was_handed_over_for_a_port_that_closes_leaves_by_it_first() {
+    let mut bench = Bench::new(2);
+    let (left, handle) = (bench.adopt(0, "left", 1), bench.adopt(1, "right", 1));
+    for _ in 0..200 {
+        left.inject(&datagram()).unwrap();
+    }
+    while bench.workers[0].turn() {}
+    let right = bench.registry.port("right").unwrap();
+    let (done, released) = crossbeam_channel::bounded(1);
+    bench.common.doors[1].send(Mail::Release(right, done));
+    bench.workers[1].turn();
+    assert_eq!(released.try_recv().unwrap().len(), 1);
+    assert_eq!((handle.transmitted(), bench.counters().transmitted), (200, 200));
+    bench.stop(&[0, 1]);
+}
+
+#[test]
 fn a_full_transmit_ring_is_counted_and_does_not_stop_the_other_direction() {
     let mut bench = Bench::new(1);
     let (left, right) = (bench.adopt(0, "left", 1), bench.adopt(0, "right", 1));
