@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn pool_and_memory_can_be_printed() {
-        let memory = FrameMemory::map(64, 2048, weir_config::HugePages::Never).unwrap();
+        let memory = FrameMemory::map(64, 2048, HugePages::Never).unwrap();
         let pool = FramePool::new(memory);
         assert_eq!(format!("{pool:?}"), "FramePool { frames: 64, available: 64 }");
         assert!(format!("{memory:?}").contains("available: 64"));
