@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weir_config::{Config, Port, PortMode};
 
@@ -30,13 +30,17 @@ pub(super) struct OpenPort {
     pub(super) next_try: Instant,
 }
 
-/// Opens a port's device.
+/// How long to wait for a device that the kernel is still taking back from an earlier owner.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// Opens a port's device. Waits at most `patience` for one that is busy, and for its carrier two and a half times that.
 pub(super) fn open(
     name: &str,
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
     ring: u32,
+    patience: Duration,
 ) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
@@ -46,6 +50,7 @@ pub(super) fn open(
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
     (options.rx_ring, options.tx_ring) = (ring, ring);
     options.promiscuous = promiscuous(settings);
+    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
     let (io, queues) = AfXdpPort::open(&options, pool)
         .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
     let port = OpenPort {
