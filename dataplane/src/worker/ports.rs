@@ -125,3 +125,23 @@ pub(super) fn steering(config: &Config, port: &Port) -> Steering {
     vteps.dedup();
     Steering { vteps, prefixes: port.prefixes.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fill_rings_of_all_queues_take_at_most_half_of_the_frames() {
+        let load = |count: usize| {
+            let port = |n| format!("[port.p{n}]\ndevice = \"none-{n}\"\n");
+            let text: String = (0..count).map(port).collect();
+            weir_config::load_str("test.toml", &text).map(|loaded| loaded.config).unwrap()
+        };
+        for ports in [1, 2, 5, 8, 40, 64] {
+            let ring = ring_size(16_384, load(ports).ports.values());
+            assert!(ring.is_power_of_two() && (64..=1024).contains(&ring), "{ring}");
+            assert!(ports as u32 * 2 * ring <= 8_192, "{ports} ports with rings of {ring}");
+        }
+        assert_eq!(ring_size(16_384, load(1).ports.values()), 1024);
+    }
+}
