@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tracing::info;
+use tracing::{info, warn};
 use weir_config::{Config, HugePages};
 use weir_dataplane::worker::status::PortStatus;
 
@@ -17,7 +17,8 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    /// Logs what the engine got for ports that are new, or whose device was opened again; one line a port. Looks only if
+    /// Logs what the engine got for ports that are new, or whose device was opened again, one line a port, and which ports
+    /// were closed. Looks only if
     /// the generation has changed, as it does with every such port.
     pub(crate) fn ports(&mut self, engine: &dyn Engine) {
         let generation = engine.generation();
@@ -29,6 +30,12 @@ impl Announcer {
         let seen = |port: &PortStatus| (port.ifindex, port.xdp.clone(), port.rebinds);
         for port in ports.iter().filter(|port| self.ports.get(&port.name) != Some(&seen(port))) {
             announce(port);
+        }
+        for name in self.ports.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
+            info!("port {name}: closed; the kernel has the device back");
+        }
+        if ports.is_empty() {
+            warn!("the configuration has no port: nothing is received or sent");
         }
         self.ports = ports.iter().map(|port| (port.name.clone(), seen(port))).collect();
     }
