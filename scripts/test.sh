@@ -12,4 +12,4 @@ if (($(id -u) != 0)); then
 fi
 # The scenarios start the binary that this builds.
 cargo build --workspace
-cargo test --workspace "$@"
+cargo test --workspace --no-fail-fast "$@"

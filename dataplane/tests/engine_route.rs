@@ -87,3 +87,58 @@ fn errors_over_the_rate_limit_are_counted_for_transit_and_for_local_packets() {
     assert_eq!(lab.counters().icmp_limited, 2);
     assert_eq!(lab.counters().dropped, [("local_unsupported", 2), ("no_route", 1)].into());
 }
+
+const SPREAD: &str = r#"
+[port.pods]
+mode = "dedicated"
+mac = "02:00:00:00:00:0a"
+vrf = "blue"
+addresses = ["10.1.0.1/24"]
+[port.north]
+mode = "dedicated"
+addresses = ["192.0.2.1/30"]
+[port.south]
+mode = "dedicated"
+addresses = ["192.0.2.5/30"]
+[[neighbour]]
+port = "north"
+ip = "192.0.2.2"
+mac = "02:00:00:00:00:22"
+[[neighbour]]
+port = "south"
+ip = "192.0.2.6"
+mac = "02:00:00:00:00:66"
+[tunnel.far.vxlan]
+local = "192.0.2.1"
+remote = "198.51.100.1"
+vni = 7
+vrf = "blue"
+remote-mac = "02:00:00:00:00:77"
+[[vrf.blue.route]]
+prefix = "10.2.0.0/16"
+via = { tunnel = "far" }
+[[vrf.default.route]]
+prefix = "198.51.100.0/24"
+via = [{ ip = "192.0.2.2" }, { ip = "192.0.2.6" }]
+"#;
+
+#[test]
+fn the_flows_of_a_tunnel_are_spread_over_the_paths_of_its_underlay() {
+    let mut lab = Lab::new(SPREAD);
+    let mut paths = std::collections::BTreeMap::new();
+    for round in 0..3 {
+        for port in 0..64 {
+            let packet = Packet::ethernet("02:00:00:00:00:11", "02:00:00:00:00:0a")
+                .ipv4("10.1.0.2", "10.2.0.2")
+                .udp(4000 + port, 53)
+                .build();
+            lab.inject("pods", &packet);
+            let [(path, _)] = &lab.take()[..] else { panic!("one packet in, one out") };
+            let first = paths.entry(port).or_insert_with(|| path.clone());
+            assert_eq!(first, path, "flow {port} left its path in round {round}");
+        }
+    }
+    let north = paths.values().filter(|path| *path == "north").count();
+    assert!((16..=48).contains(&north), "{north} of 64 flows went north");
+    assert_eq!(lab.counters().flow_misses, 64);
+}

@@ -24,21 +24,19 @@ impl Walker<'_> {
         tuple: Option<&Tuple>,
         now: Nanos,
     ) -> Walk {
+        let hash = hash::flow_hash(packet, meta, self.tables.seed);
         let result = match scope.domain {
             Domain::Vrf(vrf) => match tuple {
-                Some(tuple) => {
-                    let hash = hash::flow_hash(packet, meta, self.tables.seed);
-                    self.route(vrf, tuple.destination, hash, now).map(|mut program| {
-                        program.ops |= Ops::DECREMENT_TTL;
-                        program
-                    })
-                }
+                Some(tuple) => self.route(vrf, tuple.destination, hash, now).map(|mut program| {
+                    program.ops |= Ops::DECREMENT_TTL;
+                    program
+                }),
                 None => Err(DropReason::UnsupportedEtherType),
             },
             Domain::Bridge(id) => match self.pipeline.bridge(id) {
                 Some(bridge) => {
                     match bridge.forward(&self.tables.macs, ingress_member(scope, meta), destination, now) {
-                        Forward::To(member) => self.to_member(scope.vlan != 0, member, now),
+                        Forward::To(member) => self.to_member(scope.vlan != 0, member, hash, now),
                         Forward::Flood => {
                             return Walk::Flood(Program::default(), Rewrite::default());
                         }
@@ -52,7 +50,7 @@ impl Walker<'_> {
                     ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
                     ScopeKind::Port => None,
                 });
-                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, now)
+                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, hash, now)
             }
         };
         let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
@@ -99,11 +97,17 @@ impl Walker<'_> {
         now: Nanos,
     ) -> Result<Program, DropReason> {
         let (scope, next_hop) = self.next_hop(vrf, destination, hash)?;
-        self.towards(scope, next_hop, now)
+        self.towards(scope, next_hop, hash, now)
     }
 
     /// A program that sends to the neighbour `next_hop` on the routed interface `scope`.
-    pub fn towards(&self, scope: ScopeId, next_hop: IpAddr, now: Nanos) -> Result<Program, DropReason> {
+    pub fn towards(
+        &self,
+        scope: ScopeId,
+        next_hop: IpAddr,
+        hash: u64,
+        now: Nanos,
+    ) -> Result<Program, DropReason> {
         let egress = self.pipeline.scope(scope).ok_or(DropReason::InterfaceDown)?;
         let mut program = match &egress.kind {
             ScopeKind::Port => {
@@ -112,7 +116,7 @@ impl Walker<'_> {
             }
             ScopeKind::Tunnel(endpoints) => {
                 let endpoint = endpoints.first().copied().ok_or(DropReason::InternalError)?;
-                let mut program = self.encapsulate(endpoint, now)?;
+                let mut program = self.encapsulate(endpoint, hash, now)?;
                 let fixed = egress.interface.as_ref().is_some_and(|i| i.point_to_point_mac.is_some());
                 if !fixed {
                     program.inner = self.resolve(scope, next_hop, now)?;
@@ -127,10 +131,16 @@ impl Walker<'_> {
 
     /// A program that sends a bridged or cross-connected frame to `member`, its Ethernet header kept. `pop_tag`: its
     /// outermost VLAN tag is that of the interface it came in by, and goes.
-    pub fn to_member(&self, pop_tag: bool, member: Member, now: Nanos) -> Result<Program, DropReason> {
+    pub fn to_member(
+        &self,
+        pop_tag: bool,
+        member: Member,
+        hash: u64,
+        now: Nanos,
+    ) -> Result<Program, DropReason> {
         let egress = self.pipeline.scope(member.scope).ok_or(DropReason::InterfaceDown)?;
         let mut program = match member.endpoint {
-            Some(endpoint) => self.encapsulate(endpoint, now)?,
+            Some(endpoint) => self.encapsulate(endpoint, hash, now)?,
             None => Program { ops: Ops::RETAG, egress: egress.id, mtu: egress.mtu, ..Program::default() },
         };
         if pop_tag {
@@ -140,14 +150,15 @@ impl Walker<'_> {
     }
 
     /// A program that encapsulates towards `endpoint` and sends the outer packet along the underlay's route.
-    fn encapsulate(&self, endpoint: EndpointId, now: Nanos) -> Result<Program, DropReason> {
+    fn encapsulate(&self, endpoint: EndpointId, hash: u64, now: Nanos) -> Result<Program, DropReason> {
         let (Some(remote), Some(outer)) = (
             self.pipeline.endpoints.get(endpoint.index()),
             self.pipeline.encapsulations.get(endpoint.index()),
         ) else {
             return Err(DropReason::InternalError);
         };
-        let (scope, next_hop) = self.next_hop(remote.underlay, remote.remote, u64::from(endpoint.0))?;
+        // Turned, so that equal-cost paths inside and outside are chosen independently.
+        let (scope, next_hop) = self.next_hop(remote.underlay, remote.remote, hash.rotate_left(32))?;
         let underlay = self.pipeline.scope(scope).ok_or(DropReason::InterfaceDown)?;
         if matches!(underlay.kind, ScopeKind::Tunnel(_)) {
             return Err(DropReason::TunnelLoop);

@@ -115,7 +115,7 @@ impl Walker<'_> {
         };
         // An ICMP error is judged by what it quotes, and that is not in the flow key.
         let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
-        let cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
+        let mut cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
         let relation = self.relate(&view, quoted.as_ref());
         view.direction = relation.direction;
         view.established = relation.established;
@@ -145,7 +145,11 @@ impl Walker<'_> {
                 flags,
                 now,
             ) {
-                Ok(created) => session = Some(created.id),
+                Ok(created) => {
+                    session = Some(created.id);
+                    // Another worker was first, with the other direction: the hops were asked about the wrong one.
+                    cacheable &= created.direction == Direction::Forward;
+                }
                 Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
             }
         }

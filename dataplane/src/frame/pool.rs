@@ -7,10 +7,19 @@ use crossbeam_queue::ArrayQueue;
 use super::{Frame, FrameMemory, HEADROOM};
 
 /// The free chunks of one [`FrameMemory`], shared by all workers.
-#[derive(Debug)]
 pub struct FramePool {
     memory: &'static FrameMemory,
     free: ArrayQueue<u32>,
+}
+
+// By hand: memory and pool know each other.
+impl std::fmt::Debug for FramePool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FramePool")
+            .field("frames", &self.memory.frames())
+            .field("available", &self.available())
+            .finish()
+    }
 }
 
 impl FramePool {
@@ -152,6 +161,14 @@ mod tests {
 
     fn pool(frames: u32) -> Arc<FramePool> {
         FramePool::new(FrameMemory::map(frames, 2048, HugePages::Never).unwrap())
+    }
+
+    #[test]
+    fn pool_and_memory_can_be_printed() {
+        let memory = FrameMemory::map(64, 2048, HugePages::Never).unwrap();
+        let pool = FramePool::new(memory);
+        assert_eq!(format!("{pool:?}"), "FramePool { frames: 64, available: 64 }");
+        assert!(format!("{memory:?}").contains("available: 64"));
     }
 
     #[test]

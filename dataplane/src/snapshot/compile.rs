@@ -2,7 +2,6 @@
 //! from its own part; this room puts the parts together.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use weir_config::{
@@ -105,11 +104,12 @@ struct Compiler<'a> {
     endpoints: BTreeMap<String, Vec<EndpointId>>,
 }
 
-/// An address that two instances are unlikely to share: locally administered, derived from what tells the interface apart.
-fn derived_mac(parts: &impl Hash) -> MacAddress {
-    let mut hasher = DefaultHasher::new();
-    parts.hash(&mut hasher);
-    let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
+/// An address that two instances are unlikely to share: locally administered, derived (FNV-1a) from what tells the interface
+/// apart, and so the same after every start.
+fn derived_mac(text: &str) -> MacAddress {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    let [.., a, b, c, d, e] = (hash ^ hash >> 40).to_be_bytes();
     MacAddress([0x02, a, b, c, d, e])
 }
 
@@ -439,7 +439,7 @@ impl Compiler<'_> {
 
 /// A tunnel's own inner MAC address.
 fn tunnel_mac(name: &str, tunnel: &Tunnel) -> MacAddress {
-    tunnel.mac.unwrap_or_else(|| derived_mac(&(name, tunnel.local, tunnel.vni)))
+    tunnel.mac.unwrap_or_else(|| derived_mac(&format!("{name} {} {}", tunnel.local, tunnel.vni)))
 }
 
 /// Writes the configuration's neighbours, and removes static ones that it no longer has, and all of interfaces that are

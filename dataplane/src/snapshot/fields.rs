@@ -56,6 +56,9 @@ fn reasons(pipeline: &Pipeline, scope: &Scope) -> Vec<(FieldSet, String)> {
         }
         Domain::CrossConnect(_) => {}
     }
+    if underlay_multipath(pipeline) {
+        why.push((FieldSet::FIVE_TUPLE, "equal-cost multipath in the underlay of tunnels".to_owned()));
+    }
     if !scope.chained {
         return why;
     }
@@ -74,6 +77,13 @@ fn reasons(pipeline: &Pipeline, scope: &Scope) -> Vec<(FieldSet, String)> {
         }
     }
     why
+}
+
+/// Whether tunnels have several paths to choose from by the inner flow.
+fn underlay_multipath(pipeline: &Pipeline) -> bool {
+    let multipath =
+        |endpoint: &crate::chain::Endpoint| pipeline.vrf(endpoint.underlay).is_some_and(|vrf| vrf.multipath);
+    pipeline.endpoints.iter().any(multipath)
 }
 
 /// Names of fields, as `weir show pipeline` prints them.

@@ -10,7 +10,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::chain::{Pipeline, Scope, Walk, Walker};
+use crate::chain::{Walk, Walker};
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
 };
@@ -19,10 +19,10 @@ use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Sl
 use crate::frame::{BURST, Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
-use crate::overlay::Decap;
-use crate::packet::{self, L3, Malformed, Meta, PacketFlags, tcp_flags};
+use crate::packet::{Meta, tcp_flags};
 use crate::snapshot::Snapshot;
 
+use super::admit::{Admitted, Ingress};
 use super::counters::CounterBlock;
 use super::held::{HeldQueue, Origin};
 use super::stage::Stage;
@@ -35,61 +35,6 @@ const FLOW_IDLE_MS: u32 = 10_000;
 const SWEEP_MS: u32 = 1_000;
 /// TCP flags that a watched flow's packets walk for.
 const WATCHED: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
-
-/// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope found.
-struct Admitted {
-    frame: Option<Frame>,
-    meta: Meta,
-    key: FlowKey,
-    hash: u64,
-    /// Where its flow may be.
-    guess: Slot,
-    scope: ScopeId,
-    /// Never looked up: ARP, multicast.
-    slow: bool,
-}
-
-impl Admitted {
-    fn none() -> Self {
-        let (meta, key, guess, scope) = (Meta::default(), FlowKey::NONE, Slot::NONE, ScopeId(0));
-        Self { frame: None, meta, key, hash: 0, guess, scope, slow: true }
-    }
-}
-
-/// The scopes of a port, with the one found last: nearly always the next one too.
-struct Ingress<'a> {
-    pipeline: &'a Pipeline,
-    port: PortId,
-    vlan: u16,
-    scope: Option<&'a Scope>,
-}
-
-impl<'a> Ingress<'a> {
-    fn new(snapshot: &'a Snapshot, port: PortId) -> Self {
-        let pipeline = &snapshot.pipeline;
-        Self { pipeline, port, vlan: 0, scope: pipeline.scope_of(port, 0) }
-    }
-
-    /// The scope of a frame with this VLAN id (0: untagged).
-    #[inline]
-    fn scope(&mut self, vlan: u16) -> Result<&'a Scope, DropReason> {
-        if vlan != self.vlan {
-            self.vlan = vlan;
-            self.scope = self.pipeline.scope_of(self.port, vlan);
-        }
-        match self.scope {
-            Some(scope) => Ok(scope),
-            None => Err(self.unknown()),
-        }
-    }
-
-    #[cold]
-    fn unknown(&self) -> DropReason {
-        let scopes = self.pipeline.by_port.get(self.port.index());
-        let configured = scopes.is_some_and(|scopes| !scopes.is_empty());
-        if configured { DropReason::UnknownVlan } else { DropReason::NotConfigured }
-    }
-}
 
 /// What a core is made of.
 pub struct CoreParts {
@@ -226,41 +171,6 @@ impl Core {
             hits += u64::from(self.pass(snapshot, &replay, epoch, frame, admitted));
         }
         self.counters.flow_hits.add(hits);
-    }
-
-    /// Parses a frame, takes the outer headers off if it is addressed to a VTEP of ours, finds its scope and its key.
-    ///
-    /// # Errors
-    /// Why the frame is to be dropped.
-    #[inline]
-    fn admit(
-        &self,
-        snapshot: &Snapshot,
-        ingress: &mut Ingress<'_>,
-        frame: &mut Frame,
-        place: &mut Admitted,
-    ) -> Result<(), DropReason> {
-        let Admitted { meta, key, hash, scope: scope_id, slow, .. } = place;
-        packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
-        let mut scope = ingress.scope(meta.vlan())?;
-        *slow = false;
-        if let Domain::Vrf(vrf) = scope.domain {
-            *slow = admit_routed(scope, frame, meta)?;
-            if !*slow {
-                let vteps = snapshot.pipeline.vteps_of(vrf);
-                if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
-                    let inner = decapsulate(decap?, frame, meta)?;
-                    scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
-                    if matches!(scope.domain, Domain::Vrf(_)) {
-                        *slow = admit_routed(scope, frame, meta)?;
-                    }
-                }
-            }
-        }
-        *scope_id = scope.id;
-        *key = FlowKey::new(scope.id, frame.bytes(), meta, &scope.mask);
-        *hash = self.flows.hash(key);
-        Ok(())
     }
 
     /// Passes one admitted packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
@@ -487,57 +397,4 @@ impl Core {
     pub fn flows(&self) -> &FlowTable {
         &self.flows
     }
-}
-
-/// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow path
-/// (ARP, groups, sources to be looked at).
-#[inline]
-fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
-    // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). A second one names a
-    // VLAN within the interface's own. No tag is in the flow key, so every packet is looked at.
-    if meta.vlan_tags > 1 {
-        return Err(DropReason::UnknownVlan);
-    }
-    let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
-    if group || meta.l3 == L3::Arp {
-        return Ok(true);
-    }
-    match frame.bytes().first_chunk::<6>() {
-        Some(destination) if *destination == scope.mac.0 => {}
-        _ => return Err(DropReason::NotForUs),
-    }
-    Ok(suspicious_source(frame.bytes(), meta))
-}
-
-/// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
-/// closer. A flow key without the source cannot tell.
-#[inline]
-fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
-    let at = usize::from(meta.l3_offset);
-    match meta.l3 {
-        L3::V4 => packet.get(at + 12).is_none_or(|first| matches!(first, 0 | 127 | 169 | 224..)),
-        L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
-        L3::Arp | L3::Other => false,
-    }
-}
-
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
-#[inline(never)]
-fn decapsulate(decap: Decap, frame: &mut Frame, meta: &mut Meta) -> Result<ScopeId, DropReason> {
-    if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
-        return Err(DropReason::VxlanMalformed);
-    }
-    packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
-    if meta.vlan_tags > 0 {
-        return Err(DropReason::VxlanInnerVlan);
-    }
-    meta.outer_ecn = decap.outer_ecn;
-    meta.endpoint = decap.endpoint.0;
-    Ok(decap.scope)
-}
-
-/// Out of the way of what is well-formed.
-#[cold]
-fn malformed(malformed: Malformed) -> DropReason {
-    malformed.into()
 }

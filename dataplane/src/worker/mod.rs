@@ -1,6 +1,7 @@
 //! Workers: the run loop around the engine, what it counts and what it tells. The only room that knows both packets' I/O
 //! and their meaning.
 
+mod admit;
 mod apply;
 mod capture;
 mod core;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weir_config::{Config, Port, PortMode};
@@ -31,13 +31,17 @@ pub(super) struct OpenPort {
     pub(super) next_try: Instant,
 }
 
-/// Opens a port's device.
+/// How long to wait for a device that the kernel is still taking back from an earlier owner.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// Opens a port's device. Waits at most `patience` for one that is busy, and for its carrier two and a half times that.
 pub(super) fn open(
     name: &str,
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
     ring: u32,
+    patience: Duration,
 ) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
@@ -47,6 +51,7 @@ pub(super) fn open(
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
     (options.rx_ring, options.tx_ring) = (ring, ring);
     options.promiscuous = promiscuous(settings);
+    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
     let (io, queues) = AfXdpPort::open(&options, pool)
         .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
     let port = OpenPort {
@@ -187,5 +192,25 @@ mod tests {
     #[test]
     fn a_shared_port_without_prefixes_needs_no_exceptions() {
         assert!(steering_of("[port.up]\ndevice = \"eth0\"\naddresses = [\"192.0.2.1/24\"]").kept.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fill_rings_of_all_queues_take_at_most_half_of_the_frames() {
+        let load = |count: usize| {
+            let port = |n| format!("[port.p{n}]\ndevice = \"none-{n}\"\n");
+            let text: String = (0..count).map(port).collect();
+            weir_config::load_str("test.toml", &text).map(|loaded| loaded.config).unwrap()
+        };
+        for ports in [1, 2, 5, 8, 40, 64] {
+            let ring = ring_size(16_384, load(ports).ports.values());
+            assert!(ring.is_power_of_two() && (64..=1024).contains(&ring), "{ring}");
+            assert!(ports as u32 * 2 * ring <= 8_192, "{ports} ports with rings of {ring}");
+        }
+        assert_eq!(ring_size(16_384, load(1).ports.values()), 1024);
     }
 }

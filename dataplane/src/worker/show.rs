@@ -294,7 +294,7 @@ fn underlay(snapshot: &Snapshot, scope: &Scope, endpoint: EndpointId, now: u64) 
     let asks = std::cell::RefCell::default();
     let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
     let Some(remote) = snapshot.pipeline.endpoints.get(endpoint.index()) else { return (0, "?".into()) };
-    match walker.next_hop(remote.underlay, remote.remote, u64::from(endpoint.0)) {
+    match walker.next_hop(remote.underlay, remote.remote, 0) {
         Ok((egress, next_hop)) => {
             let name = snapshot.pipeline.scope_name(egress);
             let mtu = walker.tunnel_mtu(scope, endpoint, egress, now);

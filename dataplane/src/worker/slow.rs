@@ -215,6 +215,7 @@ impl Core {
     fn ask_again(&mut self, snapshot: &Snapshot, frame: &Frame, meta: &Meta, origin: Origin) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
         match origin {
             Origin::Received(scope) => {
                 if let Some(scope) = snapshot.pipeline.scope(scope) {
@@ -225,11 +226,11 @@ impl Core {
             }
             Origin::Originated(vrf) => {
                 if let Some(tuple) = Tuple::of(frame.bytes(), meta) {
-                    let _ = walker.route(vrf, tuple.destination, 0, self.now);
+                    let _ = walker.route(vrf, tuple.destination, hash, self.now);
                 }
             }
             Origin::Member { member, pop_tag, .. } => {
-                let _ = walker.to_member(pop_tag, member, self.now);
+                let _ = walker.to_member(pop_tag, member, hash, self.now);
             }
         }
         self.asks = asks;
@@ -321,7 +322,9 @@ impl Core {
     pub(super) fn originate_on(&mut self, snapshot: &Snapshot, scope: &Scope, ip: &[u8]) {
         let Domain::Vrf(vrf) = scope.domain else { return };
         let id = scope.id;
-        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| walker.towards(id, tuple.destination, now));
+        self.originate_by(snapshot, vrf, ip, |walker, tuple, now| {
+            walker.towards(id, tuple.destination, 0, now)
+        });
     }
 
     fn send_routed(&mut self, snapshot: &Snapshot, vrf: VrfId, frame: Frame, meta: &Meta) {
@@ -480,7 +483,8 @@ impl Core {
     ) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
-        let result = walker.to_member(pop_tag, member, self.now);
+        let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
+        let result = walker.to_member(pop_tag, member, hash, self.now);
         self.asks = asks;
         match result {
             Ok(program) => {

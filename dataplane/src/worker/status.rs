@@ -90,6 +90,17 @@ pub struct WorkerStatus {
     pub counters: Counters,
 }
 
+/// What is left when the workers have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Counters, summed over the workers, for the last time: exact.
+    pub counters: Counters,
+    /// Frames there are.
+    pub frames: u64,
+    /// Frames that came back to the pool: all of them, or some are lost until the process ends.
+    pub free_frames: u64,
+}
+
 /// Packet counters: of one worker, or summed.
 ///
 /// `received + handed_in + originated = transmitted + Σ dropped + punted + consumed + handed_out + held`, exactly.

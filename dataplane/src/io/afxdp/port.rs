@@ -192,6 +192,11 @@ impl AfXdpPort {
         }
     }
 
+    /// Whether the device was found gone, by the port or by one of its queues.
+    pub fn gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Changes what a shared port takes, without detaching: new entries are added before old ones are removed, so that
     /// an entry in both is never missed. A dedicated port takes everything already.
     ///
@@ -289,13 +294,9 @@ impl<'a> Opening<'a> {
         Err(OpenError::Frames { device, queues: self.counts.receive, needed, available })
     }
 
-    /// Ring sizes as asked for, but the fill rings of a port take at most an eighth of the memory: a port of many queues must
-    /// leave frames for the other ports and for what weir sends itself.
     fn sizes(&self) -> RingSizes {
         let power = |entries: u32| entries.clamp(64, 1 << 15).next_power_of_two();
-        let share = self.pool.memory().frames() / 8 / self.counts.receive.max(1) / 2;
-        let largest = 1 << share.max(64).ilog2();
-        let receive = power(self.options.rx_ring).min(largest);
+        let receive = power(self.options.rx_ring);
         RingSizes { fill: receive * 2, receive, transmit: power(self.options.tx_ring) }
     }
 
@@ -443,30 +444,18 @@ mod tests {
         is_send::<AfXdpQueue>();
     }
 
-    fn sizes_and_room(frames: u32, receive: u32) -> (RingSizes, Result<(), OpenError>) {
-        let memory = crate::frame::FrameMemory::map(frames, 2048, weir_config::HugePages::Never).unwrap();
+    #[test]
+    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
+        let memory = crate::frame::FrameMemory::map(16, 2048, weir_config::HugePages::Never).unwrap();
         let pool = FramePool::new(memory);
         let mut options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
         (options.rx_ring, options.tx_ring) = (1000, 1);
         let device = Device::find("lo").unwrap();
-        let counts = QueueCounts { receive, transmit: 1 };
+        let counts = QueueCounts { receive: 1, transmit: 1 };
         let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
-        (opening.sizes(), opening.check_frames())
-    }
-
-    #[test]
-    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
-        let (sizes, room) = sizes_and_room(16_384, 1);
+        let sizes = opening.sizes();
         assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
-        assert!(room.is_ok());
-    }
-
-    #[test]
-    fn the_fill_rings_of_a_port_of_many_queues_leave_frames_for_others() {
-        let (sizes, room) = sizes_and_room(16_384, 12);
-        assert_eq!((sizes.fill, sizes.receive), (128, 64));
-        assert!(room.is_ok());
-        let error = sizes_and_room(16, 1).1.unwrap_err().to_string();
-        assert!(error.contains("its 1 queues need 128 frames and 16 are free"), "{error}");
+        let error = opening.check_frames().unwrap_err().to_string();
+        assert!(error.contains("its 1 queues need 2048 frames and 16 are free"), "{error}");
     }
 }
