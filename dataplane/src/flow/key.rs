@@ -193,6 +193,15 @@ impl FlowKey {
             kind if kind == FragmentKind::Later as u8 => put("fragment", &"later"),
             _ => {}
         }
+        if text.is_empty() {
+            // Every key tells these apart, also where no stage asks for a field.
+            text += match l3 {
+                kind if kind == L3::V4 as u8 => "IPv4",
+                kind if kind == L3::V6 as u8 => "IPv6",
+                kind if kind == L3::Arp as u8 => "ARP",
+                _ => "other",
+            };
+        }
         text
     }
 }
@@ -200,4 +209,15 @@ impl FlowKey {
 fn mac(word: u64) -> MacAddress {
     let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
     MacAddress([a, b, c, d, e, f])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_fields_says_what_it_is_the_key_of() {
+        let key = |l3: L3| FlowKey([(l3 as u64) << 16, 0, 0, 0, 0, 0, 0, 0]).describe(FieldSet::empty());
+        assert_eq!([L3::V4, L3::V6, L3::Arp, L3::Other].map(key), ["IPv4", "IPv6", "ARP", "other"]);
+    }
 }

@@ -1,10 +1,11 @@
 //! Ports as the control thread holds them: how a device is opened, and what its configuration asks of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weir_config::{Config, Port, PortMode};
 
 use crate::decision::PortId;
@@ -123,7 +124,75 @@ pub(super) fn steering(config: &Config, port: &Port) -> Steering {
         .collect();
     vteps.sort_unstable();
     vteps.dedup();
-    Steering { vteps, prefixes: port.prefixes.clone() }
+    let kept = if port.prefixes.is_empty() { Vec::new() } else { kept(config) };
+    Steering { vteps, prefixes: port.prefixes.clone(), kept }
+}
+
+/// What weir never forwards, and a host lives by: link-local and group addresses.
+const NEVER_FORWARDED: [IpNet; 5] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
+
+/// What stays the kernel's within the prefixes of a shared port, be it a default route: the addresses of all shared
+/// ports, which are the host's, with their broadcast addresses, and what is not forwarded anyway.
+fn kept(config: &Config) -> Vec<IpNet> {
+    let shared = config.ports.values().filter(|port| port.mode == PortMode::Shared);
+    let attachments = shared.flat_map(|port| std::iter::once(&port.attachment).chain(port.vlans.values()));
+    let mut kept = NEVER_FORWARDED.to_vec();
+    for net in attachments.flat_map(|attachment| &attachment.addresses) {
+        kept.push(net.addr().into());
+        if let IpNet::V4(net) = net {
+            kept.push(IpAddr::from(net.broadcast()).into());
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steering_of(text: &str) -> Steering {
+        let config = weir_config::load_str("t.toml", text).unwrap().config;
+        steering(&config, &config.ports["up"])
+    }
+
+    #[test]
+    fn a_shared_port_that_takes_everything_leaves_the_host_its_addresses() {
+        let text = r#"
+            [port.up]
+            device = "eth0"
+            addresses = ["192.0.2.1/24", "2001:db8::1/64"]
+            prefixes = ["0.0.0.0/0", "::/0"]
+            [port.up.vlan.5]
+            addresses = ["198.51.100.1/24"]
+            [port.other]
+            device = "eth1"
+            addresses = ["203.0.113.1/32"]
+            [port.own]
+            device = "eth2"
+            mode = "dedicated"
+            addresses = ["10.0.0.1/24"]
+        "#;
+        let kept: Vec<String> = steering_of(text).kept.iter().map(ToString::to_string).collect();
+        for host in ["192.0.2.1/32", "192.0.2.255/32", "2001:db8::1/128", "198.51.100.1/32", "203.0.113.1/32"]
+        {
+            assert!(kept.contains(&host.to_owned()), "{host} is not in {kept:?}");
+        }
+        for needed in ["224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8"] {
+            assert!(kept.contains(&needed.to_owned()), "{needed} is not in {kept:?}");
+        }
+        assert!(!kept.contains(&"10.0.0.1/32".to_owned()), "an address of weir's own: {kept:?}");
+    }
+
+    #[test]
+    fn a_shared_port_without_prefixes_needs_no_exceptions() {
+        assert!(steering_of("[port.up]\ndevice = \"eth0\"\naddresses = [\"192.0.2.1/24\"]").kept.is_empty());
+    }
 }
 
 #[cfg(test)]
