@@ -2,6 +2,7 @@
 //! and their meaning.
 
 mod admit;
+mod announce;
 mod apply;
 mod capture;
 mod core;

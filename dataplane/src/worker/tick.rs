@@ -3,6 +3,7 @@
 use crate::decision::Nanos;
 use crate::snapshot::Snapshot;
 
+use super::announce::Announcer;
 use super::core::Core;
 
 /// How often timers are looked at.
@@ -14,6 +15,7 @@ const BUDGET: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Ticker {
     next: Nanos,
+    announcer: Announcer,
 }
 
 impl Ticker {
@@ -23,6 +25,7 @@ impl Ticker {
         if core.now >= self.next {
             self.next = core.now + TICK;
             run(core, snapshot);
+            self.announcer.tick(core, snapshot);
         }
     }
 }
