@@ -89,9 +89,12 @@ fn what_was_refused_before_the_mode_obtained_is_said() {
         return;
     }
     let wire = Wire::new(1);
-    let memory = Memory::new(4096);
-    let (port, _queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Auto));
+    let mut memory = Memory::new(4096);
+    let (port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Auto));
     assert_eq!(port.info().xdp, XdpObtained::NativeCopy);
+    // What was tried before leaves no trace: the queues live, now and after many looks at the device.
+    memory.receive(&mut queues, 1, NEVER * 3);
+    assert!(queues.iter().all(PortQueue::alive));
     let refused = port.info().refused.join("\n");
     assert!(refused.starts_with("zero-copy: queue 0: binding: the driver does not support it"), "{refused}");
 }
@@ -442,4 +445,25 @@ fn the_capability_that_is_missing_is_named() {
     // The rest is not needed.
     let opened = open_without("-all,+net_raw,+net_admin,+bpf,+ipc_lock");
     assert!(opened.contains("\nopened"), "{opened}");
+}
+
+#[test]
+fn a_port_takes_foreign_frames_when_it_joins_a_bridge_and_no_more_when_it_leaves() {
+    if !privileged("a port becomes promiscuous while it is open") {
+        return;
+    }
+    let wire = Wire::new(1);
+    let memory = Memory::new(4096);
+    let promiscuous = || !run(&format!("ip -d link show {}", wire.device)).contains("promiscuity 0");
+    let (mut port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Native));
+    assert!(!promiscuous());
+    port.set_promiscuous(true).unwrap();
+    assert!(promiscuous());
+    port.set_promiscuous(false).unwrap();
+    assert!(!promiscuous());
+    port.set_promiscuous(true).unwrap();
+    let mut cache = memory.cache;
+    queues.iter_mut().for_each(|queue| queue.close(&mut cache));
+    drop((port, queues));
+    assert!(!promiscuous(), "a port that is closed leaves the device as it was");
 }

@@ -291,3 +291,38 @@ fn a_bridge_learns_and_cached_flows_follow_an_address_that_moves() {
     assert_eq!(lab.send("one", &ask), ["three", "two"], "aged out; sweeps see a use up to two seconds late");
     lab.expect_drops(&[]);
 }
+
+#[test]
+fn an_answer_to_a_bridged_packet_goes_back_with_its_tags() {
+    let trunk = r#"
+        [memory]
+        frames = 1024
+        [bridge.lan]
+        [port.one]
+        mode = "dedicated"
+        [port.one.vlan.100]
+        bridge = "lan"
+        [port.two]
+        mode = "dedicated"
+        bridge = "lan"
+        [chain.all]
+        hops = ["hop"]
+        [[classify]]
+        chain = "all"
+    "#;
+    let mut lab = Lab::new(trunk, "[service.hop.firewall]\ndefault = \"reject\"");
+    let tagged = |tags: &[u16]| {
+        let packet = tags.iter().fold(Packet::ethernet(ALICE, BOB), |packet, tag| packet.vlan(*tag));
+        packet.ipv4("10.1.0.1", "10.1.0.2").tcp(4000, 80).flags(SYN).build()
+    };
+    for tags in [&[100][..], &[100, 200]] {
+        lab.engine.inject("one", &tagged(tags));
+        let sent = lab.engine.take_sent();
+        let meta = parse(&sent[0].1).unwrap();
+        assert_eq!(sent[0].0, "one");
+        assert_eq!(meta.tcp_flags & tcp_flags::RST, tcp_flags::RST);
+        assert_eq!(usize::from(meta.vlan_tags), tags.len());
+        assert_eq!((meta.outer_tci, meta.inner_tci), (100, tags.get(1).copied().unwrap_or(0)));
+    }
+    lab.expect_drops(&[("firewall_rejected", 2)]);
+}

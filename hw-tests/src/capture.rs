@@ -25,9 +25,9 @@ const VALIDATE: [&str; 6] = [
 const PAYLOADS: [&str; 3] = ["tcp.port==1-65535,data", "udp.port==1-4788,data", "udp.port==4790-32767,data"];
 
 /// What no packet on a wire may be. A checksum's status 0 is "bad". What an ICMP error quotes is cut off, so that its transport
-/// checksum cannot be right.
+/// checksum cannot be right. 0xffff and 0 are the same sum, and Linux writes the former also for TCP, which tshark minds.
 const FAULTS: &str = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0 \
-                      || ((tcp.checksum.status == 0 || udp.checksum.status == 0) \
+                      || (((tcp.checksum.status == 0 && !(tcp.checksum == 0xffff)) || udp.checksum.status == 0) \
                           && !(icmp.type in {3, 4, 5, 11, 12}) && !(icmpv6.type in {1, 2, 3, 4}))";
 
 /// A capture that runs until it is looked at.

@@ -137,6 +137,8 @@ impl Inner {
     pub(crate) fn start(&self) {
         let nodes: Vec<_> = lock(&self.nodes).clone();
         nodes.iter().for_each(|node| node.run_script());
+        let wires: Vec<_> = lock(&self.wires).clone();
+        wires.iter().for_each(|wire| wire.await_carrier());
         let weirs: Vec<_> = lock(&self.weirs).clone();
         let starting: Vec<_> = weirs.iter().filter(|weir| weir.start_once()).collect();
         starting.iter().for_each(|weir| weir.await_ready());

@@ -133,7 +133,9 @@ impl NodeState {
 
     /// Makes a wire's end ready: up, offloads off, addresses; run again when the wire was deleted and made again.
     pub(crate) fn plug(&self, interface: &str) {
-        let off = ["tx", "off", "sg", "off", "tso", "off", "gso", "off", "gro", "off"];
+        // With VLAN offload, a tag would travel beside the frame and not in it.
+        let offloads = ["tx", "sg", "tso", "gso", "gro", "txvlan", "rxvlan"];
+        let off = offloads.iter().flat_map(|offload| [*offload, "off"]);
         run(self.namespace.command("ethtool").args(["-K", interface]).args(off));
         if self.kind == Kind::Switch {
             self.namespace.ip(&format!("link set {interface} master switch"));

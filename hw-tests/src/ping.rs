@@ -41,7 +41,8 @@ impl Ping {
             v6: false,
             size: 84,
             count: 3,
-            interval: Duration::from_millis(20),
+            // `ping` waits no longer than this for the last reply, once it had others.
+            interval: Duration::from_millis(100),
             dont_fragment: false,
             ttl: None,
             patience: Duration::from_secs(1),
@@ -69,7 +70,7 @@ impl Ping {
         self
     }
 
-    /// Time between two requests; 20 ms unless told.
+    /// Time between two requests; 100 ms unless told.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
@@ -90,7 +91,7 @@ impl Ping {
         self
     }
 
-    /// How long to wait for the last reply; one second unless told.
+    /// How long to wait where no reply comes at all; one second unless told.
     #[must_use]
     pub fn wait(mut self, patience: Duration) -> Self {
         self.patience = patience;

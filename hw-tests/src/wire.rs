@@ -3,10 +3,12 @@
 use std::fmt;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::namespace::run;
-use crate::node::NodeState;
-use crate::{Capture, Node};
+use crate::node::{Kind, NodeState};
+use crate::{Capture, Node, eventually};
 
 /// Longest interface name (IFNAMSIZ − 1).
 const LONGEST_NAME: usize = 15;
@@ -15,6 +17,7 @@ const LONGEST_NAME: usize = 15;
 pub(crate) struct WireState {
     ends: [(Arc<NodeState>, String); 2],
     queues: u32,
+    carries: AtomicBool,
 }
 
 impl WireState {
@@ -25,7 +28,7 @@ impl WireState {
             "an interface name has at most {LONGEST_NAME} characters: {name}"
         );
         let (at_a, at_b) = (a.interface_name(name), b.interface_name(name));
-        Self { ends: [(a, at_a), (b, at_b)], queues }
+        Self { ends: [(a, at_a), (b, at_b)], queues, carries: AtomicBool::new(false) }
     }
 
     pub(crate) fn create(&self) {
@@ -38,6 +41,22 @@ impl WireState {
         run(&mut command);
         for (node, interface) in &self.ends {
             node.plug(interface);
+        }
+        self.carries.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until both ends pass frames: the kernel takes up to a second to tell queueing and bridges of a new carrier.
+    pub(crate) fn await_carrier(&self) {
+        if self.carries.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for (node, interface) in &self.ends {
+            let up = eventually(Duration::from_secs(5), || {
+                let link = node.namespace().ip(&format!("-d link show {interface}"));
+                let bridged = node.kind() != Kind::Switch || link.contains("state forwarding");
+                (link.contains("state UP") && bridged).then_some(())
+            });
+            assert!(up.is_some(), "{interface} of {} has no carrier", node.describe());
         }
     }
 }
@@ -78,6 +97,7 @@ impl Wire {
     /// Makes both interfaces again, with new indexes, and configures them as before.
     pub fn create(&self) {
         self.state.create();
+        self.state.await_carrier();
     }
 
     /// Starts a capture at the first end. What AF_XDP sends or takes there is not seen: capture at the end that is a host,

@@ -24,7 +24,7 @@ pub struct Manager {
     pub engine: Arc<dyn Engine>,
     kernel: Option<Kernel>,
     source: Source,
-    running: Mutex<Running>,
+    running: Mutex<Arc<Running>>,
     /// Held while a configuration is put in force, so that changes do not overtake each other.
     changing: tokio::sync::Mutex<()>,
     /// Which workers' loops advance.
@@ -131,9 +131,9 @@ impl Manager {
         let running = self.running();
         ConfigView {
             generation: self.engine.generation(),
-            origin: running.origin,
+            origin: running.origin.clone(),
             applied_at: running.applied_at,
-            document: running.document,
+            document: running.document.clone(),
             effective: weir_config::to_json(&running.complete),
         }
     }
@@ -201,7 +201,7 @@ impl Manager {
         let _turn = self.changing.lock().await;
         let this = self.clone();
         blocking(move || {
-            let mut running = this.running();
+            let running = this.running();
             let complete = this.complete(&running.written);
             if complete == running.complete || this.is_stopping() {
                 return;
@@ -209,8 +209,7 @@ impl Manager {
             match this.engine.apply(&complete) {
                 Ok(generation) => {
                     info!(generation, "the kernel's addresses of shared ports changed: applied");
-                    running.complete = complete;
-                    this.set_running(running);
+                    this.set_running(Running { complete, ..Running::clone(&running) });
                     this.feed_neighbours();
                 }
                 Err(error) => {
@@ -248,16 +247,20 @@ impl Manager {
         }
     }
 
-    /// Housekeeping: the engine's own, and neighbours that the kernel should resolve.
+    /// Housekeeping: the engine's own, and a look at the workers.
     pub(crate) fn service(&self) {
         self.engine.service();
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
+    }
+
+    /// Has the kernel resolve the neighbours that the engine waits for on shared ports.
+    pub(crate) fn resolve(&self) {
         let requests = self.engine.take_kernel_requests();
         if let Some(kernel) = &self.kernel {
             for (device, ip) in requests {
                 kernel.resolve(&device, ip);
             }
         }
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
     }
 
     fn complete(&self, written: &Config) -> Config {
@@ -285,12 +288,12 @@ impl Manager {
         }
     }
 
-    fn running(&self) -> Running {
+    fn running(&self) -> Arc<Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set_running(&self, running: Running) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(running);
     }
 }
 

@@ -37,6 +37,8 @@ pub use socket::{BoundSocket, SocketError, bind};
 
 /// How often the engine's housekeeping runs.
 const SERVICE_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the engine is asked which neighbours the kernel should resolve.
+const RESOLVE_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the data plane may take to drain and detach.
 const STOP_TIME: Duration = Duration::from_secs(4);
 /// How long after a change of addresses they are applied: an interface gets several in a row.
@@ -108,6 +110,7 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
         tokio::spawn(api::server::serve(listener, api::router(manager.clone())));
     }
     tokio::spawn(service(manager.clone()));
+    tokio::spawn(resolve(manager.clone()));
     tokio::spawn(follow_kernel(manager.clone(), events));
     notify(&[NotifyState::Ready]);
     while let Some(signal) = signals.recv().await {
@@ -173,11 +176,22 @@ async fn service(manager: Arc<Manager>) {
     let watched = std::env::var_os("WATCHDOG_USEC").is_some();
     while !manager.is_stopping() {
         tick.tick().await;
-        let manager = manager.clone();
-        blocking(move || manager.service()).await;
+        let serviced = manager.clone();
+        blocking(move || serviced.service()).await;
         if watched {
             notify(&[NotifyState::Watchdog]);
         }
+    }
+}
+
+/// Asks the kernel for neighbours, until the daemon goes: more often than the rest, for packets wait for them.
+async fn resolve(manager: Arc<Manager>) {
+    let mut tick = interval(RESOLVE_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !manager.is_stopping() {
+        tick.tick().await;
+        let asking = manager.clone();
+        blocking(move || asking.resolve()).await;
     }
 }
 

@@ -8,4 +8,5 @@ mod cli;
 mod common;
 mod daemon;
 mod log;
+mod process;
 mod signals;

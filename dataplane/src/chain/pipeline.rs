@@ -137,8 +137,8 @@ pub struct Pipeline {
     pub inner: Vec<InnerLink>,
     /// What replay needs of scopes.
     pub egress: Vec<Egress>,
-    /// Local VTEPs.
-    pub vteps: VtepTable,
+    /// Local VTEPs, by the VRF in which they are reached; past the end: none.
+    pub vteps: Vec<VtepTable>,
     /// Classifier.
     pub classifier: Classifier,
     /// Chains.
@@ -164,6 +164,12 @@ impl Pipeline {
     #[inline]
     pub fn vrf(&self, id: VrfId) -> Option<&Vrf> {
         self.vrfs.get(id.index())?.as_ref()
+    }
+
+    /// The VTEPs that packets of a VRF may be addressed to.
+    #[inline]
+    pub fn vteps_of(&self, id: VrfId) -> Option<&VtepTable> {
+        self.vteps.get(id.index())
     }
 
     /// A bridge domain by number.

@@ -55,7 +55,7 @@ struct Relation {
     established: bool,
     chain: Option<ChainId>,
     session: Option<SessionId>,
-    /// An ICMP error about a session: passes as part of it, and is not cached.
+    /// An ICMP error about a session: passes as part of it, and makes none of its own.
     related: bool,
 }
 
@@ -113,15 +113,17 @@ impl Walker<'_> {
             established: false,
             now,
         };
-        let relation = self.relate(&view, packet);
+        // An ICMP error is judged by what it quotes, and that is not in the flow key.
+        let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
+        let cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
+        let relation = self.relate(&view, quoted.as_ref());
         view.direction = relation.direction;
         view.established = relation.established;
         if let Some(chain) = relation.chain {
             match self.ask_hops(chain, &view, path) {
                 Step::Continue => {}
                 Step::Drop(reason) | Step::Reject(reason) => {
-                    let whole = meta.fragment == FragmentKind::Whole && !relation.related;
-                    return if whole && reason != DropReason::MeterTableFull {
+                    return if cacheable && reason != DropReason::MeterTableFull {
                         Walk::drop_flow(reason)
                     } else {
                         Walk::drop_once(reason)
@@ -147,9 +149,7 @@ impl Walker<'_> {
                 Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
             }
         }
-        let cache = !relation.related
-            && meta.fragment == FragmentKind::Whole
-            && session.is_none_or(|id| self.tables.sessions.is_established(id));
+        let cache = cacheable && session.is_none_or(|id| self.tables.sessions.is_established(id));
         self.conclude(scope, packet, meta, destination, path, session, now, cache)
     }
 
@@ -167,6 +167,13 @@ impl Walker<'_> {
         if program.ops.contains(Ops::DROP) {
             return false;
         }
+        // The station may be back where it was before it moved: then this is how the table hears of it.
+        let (source, destination) = ether_addresses(packet);
+        if let Domain::Bridge(bridge) = scope.domain {
+            if self.learn(bridge, scope, meta, source, now).is_err() {
+                return false;
+            }
+        }
         let mut tuple = Tuple::of(packet, meta);
         if let Some(tuple) = &mut tuple {
             if let Some((ip, port)) = rewrite.source {
@@ -176,7 +183,6 @@ impl Walker<'_> {
                 (tuple.destination, tuple.destination_port) = (ip, port);
             }
         }
-        let (_, destination) = ether_addresses(packet);
         match self.forward(scope, packet, meta, destination, tuple.as_ref(), now) {
             Walk::Program { program: fresh, cache: true, .. } => {
                 const KEPT: Ops = Ops::METER.union(Ops::REWRITE).union(Ops::SESSION).union(Ops::WATCH_TCP);
@@ -205,9 +211,6 @@ impl Walker<'_> {
                 _ => Walk::drop_flow(DropReason::UnsupportedEtherType),
             });
         };
-        if meta.vlan_tags > u8::from(scope.vlan != 0) {
-            return Some(Walk::drop_once(DropReason::UnknownVlan));
-        }
         if meta.flags.intersects(PacketFlags::IP_GROUP | PacketFlags::ETHER_GROUP) {
             return Some(Walk::Local);
         }
@@ -263,7 +266,7 @@ impl Walker<'_> {
     }
 
     /// Finds what is known of a packet: its session, the session that an ICMP error is about, or else its chain.
-    fn relate(&self, view: &FlowView<'_>, packet: &[u8]) -> Relation {
+    fn relate(&self, view: &FlowView<'_>, quoted: Option<&Tuple>) -> Relation {
         let classified = |walker: &Self| Relation {
             direction: Direction::Forward,
             established: false,
@@ -288,11 +291,9 @@ impl Walker<'_> {
             });
             return Relation { direction, established: true, chain, session: Some(id), related: false };
         }
-        if let Some(embedded) = crate::packet::embedded_tuple(packet, view.meta).map(Tuple::from) {
-            if let Some(found) = sessions.lookup_related(domain, &embedded, view.now) {
-                let Found { direction, chain, .. } = found;
-                return Relation { direction, established: true, chain, session: None, related: true };
-            }
+        if let Some(found) = quoted.and_then(|quoted| sessions.lookup_related(domain, quoted, view.now)) {
+            let Found { direction, chain, .. } = found;
+            return Relation { direction, established: true, chain, session: None, related: true };
         }
         classified(self)
     }

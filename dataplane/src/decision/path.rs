@@ -21,8 +21,6 @@ pub enum Edit {
 pub struct PathBuilder {
     edits: Vec<Edit>,
     tuple: Option<Tuple>,
-    track: bool,
-    tcp_pickup: bool,
 }
 
 impl PathBuilder {
@@ -30,8 +28,6 @@ impl PathBuilder {
     pub fn reset(&mut self, tuple: Option<Tuple>) {
         self.edits.clear();
         self.tuple = tuple;
-        self.track = false;
-        self.tcp_pickup = false;
     }
 
     /// The tuple after the edits so far.
@@ -60,22 +56,6 @@ impl PathBuilder {
     /// Spends tokens of `meter` on every packet.
     pub fn meter(&mut self, meter: MeterId) {
         self.edits.push(Edit::Meter(meter));
-    }
-
-    /// Asks for a session, so that replies are recognised. `tcp_pickup`: also for a TCP packet in mid-stream.
-    pub fn track(&mut self, tcp_pickup: bool) {
-        self.track = true;
-        self.tcp_pickup |= tcp_pickup;
-    }
-
-    /// Whether a function asked for a session.
-    pub fn tracked(&self) -> bool {
-        self.track
-    }
-
-    /// Whether a tracked TCP connection may be picked up in mid-stream.
-    pub fn tcp_pickup(&self) -> bool {
-        self.tcp_pickup
     }
 
     /// The edits, in the order they were made.

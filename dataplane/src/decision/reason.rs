@@ -129,7 +129,7 @@ pub enum Step {
     Continue,
     /// Drop it, and the rest of the flow.
     Drop(DropReason),
-    /// Drop it and tell the sender: a TCP reset, or ICMP administratively prohibited. Never cached: each packet is
-    /// answered, within the ICMP rate limit.
+    /// Drop it, and the rest of the flow, and tell the sender: a TCP reset, or ICMP administratively prohibited. Each packet
+    /// is answered, within the ICMP rate limit, cached or not.
     Reject(DropReason),
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{EndpointId, ScopeId};
-use crate::packet::{checksum, ecn};
+use crate::packet::{checksum, ecn, protocol};
 use weir_config::DscpModel;
 
 /// The outer headers towards one remote VTEP. Replay copies them into the headroom and patches length, DSCP/ECN,
@@ -82,5 +82,25 @@ impl Encapsulation {
             [out[44], out[45]] = udp_len.to_be_bytes();
         }
         true
+    }
+
+    /// Computes the outer UDP checksum of a whole outer packet, from its IP header on, whose headers
+    /// [`write_outer`](Self::write_outer) wrote. Over IPv6 a receiver drops a zero checksum unless it was told otherwise
+    /// (RFC 8200 section 8.1, RFC 6935); over IPv4 it stays zero (RFC 7348 section 5).
+    #[inline]
+    pub fn fill_udp_checksum(&self, packet: &mut [u8]) {
+        if self.is_v4() {
+            return;
+        }
+        let Some(udp_len) = packet.get(44..46).map(|len| u16::from_be_bytes([len[0], len[1]])) else {
+            return;
+        };
+        // Both addresses stand directly in front of the UDP header: one run of bytes.
+        let Some(summed) = packet.get(8..) else { return };
+        let sum = checksum::add(checksum::sum(summed), u16::from(protocol::UDP));
+        let sum = checksum::udp(!checksum::add(sum, udp_len));
+        if let Some(field) = packet.get_mut(46..48) {
+            field.copy_from_slice(&sum.to_be_bytes());
+        }
     }
 }

@@ -94,6 +94,13 @@ impl Replay<'_> {
             return Outcome::Exception(Exception::TooBig);
         }
         // Everything that can refuse comes before the first edit and the first token spent.
+        // Into a tunnel a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6) goes too: it names no VLAN.
+        let pops = ops.contains(Ops::POP_TAG) || ops.contains(Ops::ENCAPSULATE) && meta.vlan() == 0;
+        let kept_tags = meta.vlan_tags.saturating_sub(u8::from(pops));
+        if ops.contains(Ops::ENCAPSULATE) && !ops.contains(Ops::ROUTE) && kept_tags > 0 {
+            // RFC 7348 section 6.1: a VTEP does not send inner frames with a VLAN tag.
+            return Outcome::Drop(DropReason::VxlanInnerVlan);
+        }
         let mut outer_mac = MacAddress::default();
         if ops.intersects(Ops::ROUTE | Ops::ENCAPSULATE) && program.adjacency.0 != u32::MAX {
             match self.resolve(program.adjacency) {
@@ -184,7 +191,7 @@ impl Replay<'_> {
             if !reframe(frame, meta, destination, inner) {
                 return false;
             }
-        } else if !retag(frame, meta, program.ops, 0) {
+        } else if !retag(frame, meta, program.ops | Ops::POP_TAG, 0) {
             return false;
         }
         let Ok(inner_len) = u16::try_from(frame.len()) else { return false };
@@ -196,6 +203,7 @@ impl Replay<'_> {
         if let Some(header) = frame.bytes_mut().get_mut(..len) {
             outer.write_outer(header, inner_len, class, source_port);
         }
+        outer.fill_udp_checksum(frame.bytes_mut());
         let kind = if outer.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
         push_ethernet(frame, outer_mac, egress, kind)
     }

@@ -50,6 +50,10 @@ pub struct FrameMemory {
     base: NonNull<u8>,
     frames: u32,
     frame_size: u16,
+    /// log2 of the chunk size.
+    shift: u32,
+    /// Bytes of all chunks.
+    bytes: usize,
     pages: PageKind,
     /// The one pool that hands out the chunks.
     pool: OnceLock<Arc<FramePool>>,
@@ -57,7 +61,7 @@ pub struct FrameMemory {
 
 // SAFETY: the mapping is only reached through frames, each the only owner of its chunk.
 unsafe impl Send for FrameMemory {}
-// SAFETY: as above; the fields are never written after construction.
+// SAFETY: as above; after construction only `pool` is written, once and synchronised.
 unsafe impl Sync for FrameMemory {}
 
 impl FrameMemory {
@@ -90,8 +94,15 @@ impl FrameMemory {
             }
         };
         let base = base.map_err(|source| MemoryError::Map { bytes, source })?;
-        let memory: &'static Self =
-            Box::leak(Box::new(Self { base, frames, frame_size, pages, pool: OnceLock::new() }));
+        let memory: &'static Self = Box::leak(Box::new(Self {
+            base,
+            frames,
+            frame_size,
+            shift: frame_size.trailing_zeros(),
+            bytes: frames as usize * usize::from(frame_size),
+            pages,
+            pool: OnceLock::new(),
+        }));
         MEMORIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(memory);
         Ok(memory)
     }
@@ -126,8 +137,9 @@ impl FrameMemory {
     }
 
     /// Bytes of all chunks.
+    #[inline]
     pub fn bytes(&self) -> usize {
-        self.frames as usize * usize::from(self.frame_size)
+        self.bytes
     }
 
     /// Number of chunks.
@@ -154,7 +166,7 @@ impl FrameMemory {
         debug_assert!(index < self.frames);
         // SAFETY: the offset is inside the mapping; the rest is the caller's promise.
         unsafe {
-            let chunk = self.base.add(index as usize * usize::from(self.frame_size));
+            let chunk = self.base.add((index as usize) << self.shift);
             Frame::from_raw(chunk, index, start, len, self.frame_size)
         }
     }

@@ -52,6 +52,8 @@ impl FramePool {
 #[derive(Debug)]
 pub struct FrameCache {
     pool: Arc<FramePool>,
+    /// The pool's memory, one step nearer.
+    memory: &'static FrameMemory,
     local: Vec<u32>,
 }
 
@@ -63,7 +65,7 @@ impl FrameCache {
 
     /// An empty cache over `pool`.
     pub fn new(pool: Arc<FramePool>) -> Self {
-        Self { pool, local: Vec::with_capacity(Self::CAPACITY + 1) }
+        Self { memory: pool.memory, pool, local: Vec::with_capacity(Self::CAPACITY + 1) }
     }
 
     /// The pool that this cache exchanges chunks with.
@@ -76,13 +78,13 @@ impl FrameCache {
     pub fn alloc(&mut self) -> Option<Frame> {
         let index = self.alloc_chunk()?;
         // SAFETY: the index came from the pool, so no token of this chunk exists.
-        Some(unsafe { self.pool.memory.frame(index, HEADROOM, 0) })
+        Some(unsafe { self.memory.frame(index, HEADROOM, 0) })
     }
 
     /// Gives a frame back. One of another memory goes home to its own pool, slowly.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
-        if self.pool.memory.owns(&frame) {
+        if self.memory.owns(&frame) {
             let (index, _, _) = frame.into_raw();
             self.free_chunk(index);
         } else {

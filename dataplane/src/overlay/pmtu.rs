@@ -26,6 +26,8 @@ pub struct PathMtuTable {
     /// MTU in the top 16 bits, 0 for none; expiry in the others.
     words: Box<[AtomicU64]>,
     epoch: AtomicU64,
+    /// No value is too old before this.
+    due: AtomicU64,
 }
 
 fn pack(mtu: u16, expiry: Nanos) -> u64 {
@@ -39,7 +41,11 @@ fn unpack(word: u64) -> (u16, Nanos) {
 impl PathMtuTable {
     /// A table for endpoints below `capacity`.
     pub fn new(capacity: usize) -> Self {
-        Self { words: (0..capacity).map(|_| AtomicU64::new(0)).collect(), epoch: AtomicU64::new(0) }
+        Self {
+            words: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+            epoch: AtomicU64::new(0),
+            due: AtomicU64::new(Nanos::MAX),
+        }
     }
 
     /// Notes that the underlay towards `endpoint` takes only `underlay_mtu` bytes of IP packet. Less than [`FLOOR_V4`]
@@ -52,6 +58,8 @@ impl PathMtuTable {
         let held = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             (valid(word, now).is_none_or(|held| mtu <= held)).then_some(new)
         });
+        // After the value is there: a look that misses it comes before this.
+        self.due.fetch_min(unpack(new).1, Ordering::Release);
         let changed = held.is_ok_and(|word| valid(word, now) != Some(mtu));
         if changed {
             self.epoch.fetch_add(1, Ordering::Release);
@@ -71,12 +79,22 @@ impl PathMtuTable {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Forgets what is too old; to be called about once a second. True if anything was.
+    /// Forgets what is too old; to be called about once a second. True if anything was. Cheap unless something may be.
     pub fn tick(&self, now: Nanos) -> bool {
+        if now < self.due.load(Ordering::Relaxed) {
+            return false;
+        }
+        // Before the look: what is learned meanwhile lowers it again.
+        self.due.swap(Nanos::MAX, Ordering::AcqRel);
         let mut any = false;
         for cell in &self.words {
             let word = cell.load(Ordering::Relaxed);
-            if word != 0 && valid(word, now).is_none() {
+            if word == 0 {
+                continue;
+            }
+            if valid(word, now).is_some() {
+                self.due.fetch_min(unpack(word).1, Ordering::Relaxed);
+            } else {
                 any |= cell.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
             }
         }
@@ -127,6 +145,20 @@ mod tests {
         assert!(!table.tick(603 * SECOND));
         assert_eq!(table.epoch(), epoch + 1);
         assert!(table.lower(A, 1450, 603 * SECOND), "a larger value counts after the old one is gone");
+    }
+
+    #[test]
+    fn each_value_is_forgotten_in_its_own_time() {
+        let table = PathMtuTable::new(2);
+        table.lower(A, 1400, 0);
+        table.lower(EndpointId(1), 1300, 100 * SECOND);
+        assert!(!table.tick(599 * SECOND));
+        assert!(table.tick(600 * SECOND));
+        assert!(!table.tick(699 * SECOND));
+        table.lower(EndpointId(1), 1300, 699 * SECOND);
+        assert!(!table.tick(1298 * SECOND), "prolonged");
+        assert!(table.tick(1299 * SECOND));
+        assert!(!table.tick(Nanos::MAX));
     }
 
     #[test]

@@ -38,8 +38,25 @@ struct Note {
 /// Notes of first fragments: bounded; when full, expired notes go first, else the new one is not made.
 #[derive(Debug)]
 pub struct FragmentTable {
-    notes: Mutex<HashMap<Key, Note, ahash::RandomState>>,
+    notes: Mutex<Notes>,
     capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    by_key: HashMap<Key, Note, ahash::RandomState>,
+    /// No note expires earlier: a full table is not searched before, so that a flood of first fragments costs little.
+    earliest: Nanos,
+}
+
+impl Notes {
+    fn forget_expired(&mut self, now: Nanos) {
+        if now < self.earliest {
+            return;
+        }
+        self.by_key.retain(|_, note| note.expires > now);
+        self.earliest = self.by_key.values().map(|note| note.expires).min().unwrap_or(0);
+    }
 }
 
 impl FragmentTable {
@@ -51,20 +68,24 @@ impl FragmentTable {
     /// Notes the ports of a first fragment.
     pub fn note(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) {
         let Ok(mut notes) = self.notes.lock() else { return };
-        if notes.len() >= self.capacity {
-            notes.retain(|_, note| note.expires > now);
-            if notes.len() >= self.capacity {
+        if notes.by_key.len() >= self.capacity {
+            notes.forget_expired(now);
+            if notes.by_key.len() >= self.capacity {
                 return;
             }
         }
         let ports = (tuple.source_port, tuple.destination_port);
-        notes.insert(Key::new(domain, tuple, id), Note { ports, expires: now + LIFETIME });
+        notes.by_key.insert(Key::new(domain, tuple, id), Note { ports, expires: now + LIFETIME });
     }
 
     /// The (source, destination) ports of the packet that a later fragment belongs to.
     pub fn ports(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) -> Option<(u16, u16)> {
         let notes = self.notes.lock().ok()?;
-        notes.get(&Key::new(domain, tuple, id)).filter(|note| note.expires > now).map(|note| note.ports)
+        notes
+            .by_key
+            .get(&Key::new(domain, tuple, id))
+            .filter(|note| note.expires > now)
+            .map(|note| note.ports)
     }
 }
 
@@ -94,5 +115,9 @@ mod tests {
         assert_eq!(table.ports(domain, &later, 9, 1_000 + LIFETIME), None);
         table.note(domain, &first, 10, 1_000 + LIFETIME);
         assert_eq!(table.ports(domain, &later, 10, 1_000 + LIFETIME), Some((7, 53)));
+        table.note(domain, &first, 11, 1_000 + 2 * LIFETIME - 1);
+        assert_eq!(table.ports(domain, &later, 11, 1_000 + 2 * LIFETIME - 1), None, "full again");
+        table.note(domain, &first, 11, 1_000 + 2 * LIFETIME);
+        assert_eq!(table.ports(domain, &later, 11, 1_000 + 2 * LIFETIME), Some((7, 53)));
     }
 }

@@ -67,7 +67,11 @@ impl Snapshot {
             scopes: compiler.scopes,
         };
         super::fields::specialise(&mut pipeline);
-        install_neighbours(config, registry, shared, now);
+        install_neighbours(config, &pipeline, registry, shared, now);
+        // What was learned behind somebody who is no member any more must not come back with him.
+        shared.tables.macs.retain(|bridge, member| {
+            pipeline.bridge(bridge).is_some_and(|bridge| bridge.members().contains(&member))
+        });
         Ok(Self {
             generation,
             config: Arc::clone(config),
@@ -88,7 +92,8 @@ struct Endpoints {
     endpoints: Vec<Endpoint>,
     encapsulations: Vec<Encapsulation>,
     inner: Vec<InnerLink>,
-    vteps: VtepTable,
+    /// By VRF.
+    vteps: Vec<VtepTable>,
 }
 
 struct Compiler<'a> {
@@ -186,6 +191,9 @@ impl Compiler<'_> {
             let facts = self.facts.get(name);
             let mac = port.mac.or(facts.map(|facts| facts.mac)).unwrap_or_else(|| derived_mac(name));
             let mtu = port.mtu.or(facts.map(|facts| facts.mtu)).unwrap_or(DEFAULT_MTU);
+            if let Some(facts) = facts.filter(|facts| facts.mtu < mtu) {
+                return Err(CompileError::Mtu { port: name.clone(), mtu, device: facts.mtu });
+            }
             let kernel = facts.is_some_and(|facts| facts.kernel_neighbours);
             let untagged =
                 self.scope(name, &port.attachment, ScopeKind::Port, id, 0, mac, mtu, kernel, None)?;
@@ -244,6 +252,7 @@ impl Compiler<'_> {
     }
 
     /// RIBs and FIBs.
+    #[allow(clippy::type_complexity)]
     fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Rib)>), CompileError> {
         let mut vrfs = Vec::new();
         let mut ribs = Vec::new();
@@ -369,7 +378,7 @@ impl Compiler<'_> {
         let mut endpoints = vec![blank; count];
         let mut encapsulations: Vec<Option<Encapsulation>> = vec![None; count];
         let mut inner = vec![InnerLink::default(); count];
-        let mut entries = Vec::new();
+        let mut entries: Vec<Vec<VtepEntry>> = Vec::new();
         for (name, tunnel) in &self.config.tunnels {
             let scope = ScopeId(self.registry.scopes.intern(name, "interfaces")?);
             let underlay = VrfId(self.registry.vrfs.intern(&tunnel.underlay_vrf, "VRFs")?);
@@ -398,6 +407,10 @@ impl Compiler<'_> {
                     *place = link;
                 }
             }
+            if entries.len() <= underlay.index() {
+                entries.resize_with(underlay.index() + 1, Vec::new);
+            }
+            let Some(entries) = entries.get_mut(underlay.index()) else { continue };
             entries.push(VtepEntry {
                 local: tunnel.local,
                 udp_port: tunnel.udp_port,
@@ -419,7 +432,8 @@ impl Compiler<'_> {
         };
         let encapsulations =
             encapsulations.into_iter().map(|outer| outer.unwrap_or_else(|| unused.clone())).collect();
-        Ok(Endpoints { endpoints, encapsulations, inner, vteps: VtepTable::new(&entries) })
+        let vteps = entries.iter().map(|entries| VtepTable::new(entries)).collect();
+        Ok(Endpoints { endpoints, encapsulations, inner, vteps })
     }
 }
 
@@ -430,7 +444,13 @@ fn tunnel_mac(name: &str, tunnel: &Tunnel) -> MacAddress {
 
 /// Writes the configuration's neighbours, and removes static ones that it no longer has, and all of interfaces that are
 /// no longer there.
-fn install_neighbours(config: &Config, registry: &Registry, shared: &Shared, now: Nanos) {
+fn install_neighbours(
+    config: &Config,
+    pipeline: &Pipeline,
+    registry: &Registry,
+    shared: &Shared,
+    now: Nanos,
+) {
     let neighbours = &shared.tables.neighbours;
     let wanted: Vec<_> = config
         .neighbours
@@ -438,10 +458,10 @@ fn install_neighbours(config: &Config, registry: &Registry, shared: &Shared, now
         .filter_map(|entry| Some((registry.scope(&entry.interface)?, entry.ip, entry.mac)))
         .collect();
     neighbours.retain(now, |info| {
-        info.state != NeighbourState::Static
-            || wanted
-                .iter()
-                .any(|(scope, ip, mac)| (*scope, *ip, Some(*mac)) == (info.scope, info.ip, info.mac))
+        let routed = pipeline.scope(info.scope).is_some_and(|scope| scope.interface.is_some());
+        // One that only has another MAC address now is changed in place below: flows of the running generation hold it.
+        let wanted = || wanted.iter().any(|(scope, ip, _)| (*scope, *ip) == (info.scope, info.ip));
+        routed && (info.state != NeighbourState::Static || wanted())
     });
     for (scope, ip, mac) in wanted {
         neighbours.learn(scope, ip, mac, Learned::Static, now);

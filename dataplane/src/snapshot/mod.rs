@@ -52,6 +52,18 @@ pub enum CompileError {
         /// Why.
         reason: String,
     },
+    /// A port's configured MTU is more than its device carries.
+    #[error(
+        "port {port}: mtu {mtu} is more than the device's {device}; lower it, or raise the device's: `ip link set DEVICE mtu {mtu}`"
+    )]
+    Mtu {
+        /// Port.
+        port: String,
+        /// Configured, in bytes.
+        mtu: u16,
+        /// The device's, in bytes.
+        device: u16,
+    },
     /// More names than there are numbers.
     #[error("too many {0}: at most 65535 names may be used in the life of the process; restart weir")]
     TooMany(&'static str),

@@ -85,10 +85,11 @@ impl Core {
         packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
         let mut scope = ingress.scope(meta.vlan())?;
         *slow = false;
-        if matches!(scope.domain, Domain::Vrf(_)) {
+        if let Domain::Vrf(vrf) = scope.domain {
             *slow = admit_routed(scope, frame, meta)?;
             if !*slow {
-                if let Some(decap) = snapshot.pipeline.vteps.lookup(frame.bytes(), meta) {
+                let vteps = snapshot.pipeline.vteps_of(vrf);
+                if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
                     let inner = decapsulate(decap?, frame, meta)?;
                     scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
                     if matches!(scope.domain, Domain::Vrf(_)) {
@@ -108,6 +109,11 @@ impl Core {
 /// (ARP, groups, sources to be looked at).
 #[inline]
 fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+    // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). A second one names a
+    // VLAN within the interface's own. No tag is in the flow key, so every packet is looked at.
+    if meta.vlan_tags > 1 {
+        return Err(DropReason::UnknownVlan);
+    }
     let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
     if group || meta.l3 == L3::Arp {
         return Ok(true);

@@ -164,6 +164,10 @@ impl Core {
         let mut hits = 0;
         for admitted in work {
             let Some(frame) = admitted.frame.take() else { continue };
+            // What was held goes before what comes later: an answer may stand in this very burst.
+            if !self.held.is_empty() {
+                self.release_due(snapshot);
+            }
             hits += u64::from(self.pass(snapshot, &replay, epoch, frame, admitted));
         }
         self.counters.flow_hits.add(hits);
@@ -339,6 +343,11 @@ impl Core {
             self.counters.flow_evictions.set(self.flows.evictions());
         }
         self.counters.held.set(self.held.len() as u64);
+        self.release_due(snapshot);
+    }
+
+    /// Takes up held packets if their neighbour may have answered.
+    fn release_due(&mut self, snapshot: &Snapshot) {
         if self.held.due(snapshot.tables.neighbours.epoch(), self.now) {
             self.release(snapshot);
         }

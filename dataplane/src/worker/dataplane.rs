@@ -9,79 +9,25 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
-use weir_config::{Config, MacAddress, Port, PortMode};
+use weir_config::{Config, MacAddress};
 
 use crate::decision::PortId;
 use crate::frame::{FrameCache, FrameMemory, FramePool, PageKind};
-use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
+use crate::io::PortQueue as _;
+use crate::io::afxdp::{AfXdpPort, AfXdpQueue};
 use crate::l3::Learned;
 use crate::l3::icmp::RateLimiter;
-use crate::snapshot::{PortFacts, Registry, Shared, Snapshot};
+use crate::snapshot::{Registry, Shared, Snapshot};
 
 use super::core::{Core, CoreParts};
 use super::cores;
+use super::devices::LOOK;
+use super::error::ApplyError;
+use super::ports::{OpenPort, facts, open, ring_size};
 use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, Queue, Worker};
 
-/// Why the data plane could not be started, or a configuration not be put in force.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// A port could not be opened.
-    #[error("port {port}: {reason}")]
-    Port {
-        /// Its name.
-        port: String,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
-    /// A port without a device: only `weir replay` can drive it.
-    #[error("port {0}: no device is given; add `device = \"…\"`")]
-    NoDevice(String),
-    /// It cannot be compiled here.
-    #[error("{0}")]
-    Compile(#[from] crate::snapshot::CompileError),
-    /// No memory for frames.
-    #[error("{0}")]
-    Memory(#[from] crate::frame::MemoryError),
-    /// The cores asked for cannot be had.
-    #[error("{0}")]
-    Cores(#[from] cores::CoresError),
-    /// Settings that a running instance cannot change.
-    #[error("{0} cannot be changed while weir runs; restart it")]
-    NeedsRestart(String),
-    /// A thread or descriptor could not be had.
-    #[error("cannot start worker {worker}: {reason}")]
-    Worker {
-        /// Its number.
-        worker: usize,
-        /// What the kernel said.
-        reason: String,
-    },
-    /// More ports than a process can have.
-    #[error("more than {MAX_PORTS} ports in the life of the process; restart weir")]
-    TooManyPorts,
-    /// It was stopped.
-    #[error("the data plane was stopped")]
-    Stopped,
-}
-
 /// How long workers may take to do what they are told.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often a vanished device is looked for.
-const REOPEN: Duration = Duration::from_millis(500);
-
-/// One open port.
-pub(super) struct OpenPort {
-    pub(super) id: PortId,
-    pub(super) settings: Port,
-    /// `None` while the device is gone.
-    pub(super) io: Option<AfXdpPort>,
-    /// What it was when it was opened last.
-    pub(super) info: crate::io::afxdp::PortInfo,
-    /// The worker of each queue, by number.
-    pub(super) queues: Vec<(u32, usize)>,
-    pub(super) rebinds: u64,
-    next_try: Instant,
-}
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What exists from the first configuration on.
 pub(super) struct Running {
@@ -94,9 +40,11 @@ pub(super) struct Running {
     threads: Vec<JoinHandle<()>>,
     events: Receiver<Event>,
     /// Snapshots that some worker may still run: freed here, on the control thread.
-    old: Vec<Arc<Snapshot>>,
+    pub(super) old: Vec<Arc<Snapshot>>,
     /// Next worker to be dealt a queue.
     next_worker: usize,
+    /// When MTUs are looked at next.
+    pub(super) next_look: Instant,
 }
 
 /// The data plane.
@@ -205,8 +153,9 @@ impl Running {
         let pool = FramePool::new(memory);
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
+        let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -254,12 +203,18 @@ impl Running {
             events,
             old: vec![],
             next_worker: 0,
+            next_look: Instant::now() + LOOK,
         };
         running.old.push(running.common.snapshots.load_full());
-        for (worker, (engine, mail, core)) in parts.into_iter().enumerate() {
-            running.spawn(worker, engine, mail, core)?;
+        let launched = parts
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(worker, (engine, mail, core))| running.spawn(worker, engine, mail, core))
+            .and_then(|()| running.steer(&config));
+        if let Err(error) = launched {
+            running.stop();
+            return Err(error);
         }
-        running.steer(&config)?;
         for (name, opened) in queues {
             running.deal(&name, opened);
         }
@@ -288,114 +243,35 @@ impl Running {
     }
 
     /// Deals a port's queues out over the workers, in turn.
-    fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>) {
+    pub(super) fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>) {
         let Some(port) = self.ports.get_mut(name) else { return };
         port.queues.clear();
         let workers = self.common.doors.len().max(1);
+        let mut sender = None;
         for queue in queues {
             let worker = self.next_worker % workers;
             self.next_worker += 1;
             let number = queue.number();
             port.queues.push((number, worker));
+            if queue.transmits() {
+                sender = sender.or_else(|| u16::try_from(worker).ok());
+            }
             if let Some(door) = self.common.doors.get(worker) {
                 door.send(Mail::Adopt(Queue { port: port.id, number, io: Box::new(queue) }));
             }
         }
-        let sender = port.queues.first().and_then(|(_, worker)| u16::try_from(*worker).ok());
         if let Some(place) = self.common.senders.get(port.id.index()) {
             place.store(sender.unwrap_or(NOBODY), Ordering::Release);
         }
     }
 
-    /// Compiles and publishes a configuration while packets flow.
-    fn apply(&mut self, config: &Config) -> Result<u64, ApplyError> {
-        let current = Arc::clone(&self.common.snapshots.load().config);
-        let fixed = [
-            ("workers", current.workers != config.workers),
-            ("memory", current.memory != config.memory),
-            ("limits", current.limits != config.limits),
-        ];
-        if let Some((section, _)) = fixed.into_iter().find(|(_, changed)| *changed) {
-            return Err(ApplyError::NeedsRestart(format!("[{section}]")));
-        }
-        // New and changed devices are opened before anything else happens: a failure leaves all as it was.
-        let mut opened = Vec::new();
-        for (name, settings) in &config.ports {
-            let same = self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings));
-            if !same && !self.ports.contains_key(name) {
-                let (port, queues) = open(name, settings, &mut self.registry, &self.pool)?;
-                opened.push((name.clone(), port, queues));
-            } else if !same {
-                return Err(ApplyError::NeedsRestart(format!(
-                    "the device, mode or XDP mode of port {name} (remove the port, apply, and add it again; or it)"
-                )));
-            }
-        }
-        let mut facts = facts(&self.ports);
-        for (name, port, _) in &opened {
-            facts.insert(name.clone(), facts_of(port));
-        }
-        let generation = self.common.snapshots.load().generation + 1;
-        let config = Arc::new(config.clone());
-        let now = self.common.clock.now();
-        let snapshot = Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)?;
-        for (name, settings) in &config.ports {
-            if let Some(port) = self.ports.get_mut(name) {
-                port.settings.clone_from(settings);
-            }
-        }
-        self.publish(snapshot);
-        let mut dealt = Vec::new();
-        for (name, port, queues) in opened {
-            self.ports.insert(name.clone(), port);
-            dealt.push((name, queues));
-        }
-        self.icmp.set_rate(config.limits.icmp_errors_per_second);
-        self.steer(&config)?;
-        for (name, queues) in dealt {
-            self.deal(&name, queues);
-        }
-        let gone: Vec<String> =
-            self.ports.keys().filter(|name| !config.ports.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.close(&name);
-        }
-        Ok(generation)
-    }
-
-    /// Publishes a snapshot and waits, within bounds, until every worker runs it.
-    fn publish(&mut self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        let snapshot = Arc::new(snapshot);
-        self.old.push(Arc::clone(&snapshot));
-        self.common.snapshots.store(snapshot);
-        let deadline = Instant::now() + PATIENCE;
-        for door in &self.common.doors {
-            door.nudge();
-            while door.counters.generation.get() != generation && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        }
-    }
-
-    /// Tells each shared port what it takes: the VTEPs of its VRF, and its prefixes.
-    fn steer(&mut self, config: &Config) -> Result<(), ApplyError> {
-        for (name, port) in &mut self.ports {
-            let Some(io) = &mut port.io else { continue };
-            let Some(settings) = config.ports.get(name) else { continue };
-            io.steer(&steering(config, settings))
-                .map_err(|error| ApplyError::Port { port: name.clone(), reason: error.to_string() })?;
-        }
-        Ok(())
-    }
-
     /// Takes a port's queues back from the workers and closes the device.
-    fn close(&mut self, name: &str) {
+    pub(super) fn close(&mut self, name: &str) {
         let Some(port) = self.ports.remove(name) else { return };
         self.release(port.id);
     }
 
-    fn release(&self, port: PortId) {
+    pub(super) fn release(&self, port: PortId) {
         if let Some(place) = self.common.senders.get(port.index()) {
             place.store(NOBODY, Ordering::Release);
         }
@@ -412,53 +288,10 @@ impl Running {
             self.lose(id);
         }
         self.reopen();
+        self.look_at_mtus();
         // A snapshot is freed once nobody else holds it.
         let newest = self.common.snapshots.load().generation;
         self.old.retain(|old| old.generation == newest || Arc::strong_count(old) > 1);
-    }
-
-    /// The device of a port is gone: its other queues are taken back.
-    fn lose(&mut self, id: PortId) {
-        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else {
-            return;
-        };
-        port.io = None;
-        port.queues.clear();
-        port.next_try = Instant::now();
-        self.release(id);
-    }
-
-    /// Binds vanished devices again by name.
-    fn reopen(&mut self) {
-        let now = Instant::now();
-        let due: Vec<String> = self
-            .ports
-            .iter()
-            .filter(|(_, port)| port.io.is_none() && port.next_try <= now)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            let Some(port) = self.ports.get_mut(&name) else { continue };
-            port.next_try = now + REOPEN;
-            let settings = port.settings.clone();
-            let Ok((fresh, queues)) = open(&name, &settings, &mut self.registry, &self.pool) else {
-                continue;
-            };
-            let Some(port) = self.ports.get_mut(&name) else { continue };
-            let rebinds = port.rebinds + 1;
-            *port = OpenPort { rebinds, ..fresh };
-            let config = Arc::clone(&self.common.snapshots.load().config);
-            let generation = self.common.snapshots.load().generation + 1;
-            let now = self.common.clock.now();
-            let facts = facts(&self.ports);
-            if let Ok(snapshot) =
-                Snapshot::compile(&config, &facts, &mut self.registry, &self.shared, generation, now)
-            {
-                self.publish(snapshot);
-            }
-            let _ = self.steer(&config);
-            self.deal(&name, queues);
-        }
     }
 
     fn stop(mut self) {
@@ -468,29 +301,13 @@ impl Running {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        let mut cache = FrameCache::new(Arc::clone(&self.pool));
+        for door in &self.common.doors {
+            door.clear(&mut cache);
+        }
+        cache.flush();
         // Dropping the ports detaches their programs.
         self.ports.clear();
-    }
-
-    /// The interface of a device name: that of its port, or of the VLAN that the kernel calls `<device>.<vid>`.
-    fn interface_of(&self, device: &str) -> Option<String> {
-        let of = |wanted: &str| {
-            let has = |port: &OpenPort| port.settings.device.as_deref() == Some(wanted);
-            self.ports.iter().find(|(_, port)| has(port)).map(|(name, _)| name.clone())
-        };
-        of(device).or_else(|| {
-            let (parent, vlan) = device.rsplit_once('.')?;
-            Some(format!("{}.{vlan}", of(parent)?))
-        })
-    }
-
-    fn device_of(&self, interface: &str) -> Option<String> {
-        if let Some(port) = self.ports.get(interface) {
-            return port.settings.device.clone();
-        }
-        let (port, vlan) = interface.rsplit_once('.')?;
-        let device = self.ports.get(port)?.settings.device.as_deref()?;
-        Some(format!("{device}.{vlan}"))
     }
 
     /// The queue counters of every port.
@@ -526,75 +343,6 @@ impl Running {
     pub(super) fn huge_pages(&self) -> bool {
         self.pool.memory().pages() == PageKind::Huge
     }
-}
-
-/// Opens a port's device.
-fn open(
-    name: &str,
-    settings: &Port,
-    registry: &mut Registry,
-    pool: &Arc<FramePool>,
-) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
-    let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
-    let id = registry.port(name)?;
-    if id.index() >= MAX_PORTS {
-        return Err(ApplyError::TooManyPorts);
-    }
-    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
-    // Bridges take frames to other stations; a MAC address of our own choice is not the device's filter's.
-    let bridged =
-        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
-    options.promiscuous = settings.mode == PortMode::Dedicated
-        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged));
-    let (io, queues) = AfXdpPort::open(&options, pool)
-        .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
-    let port = OpenPort {
-        id,
-        settings: settings.clone(),
-        info: io.info().clone(),
-        io: Some(io),
-        queues: Vec::new(),
-        rebinds: 0,
-        next_try: Instant::now(),
-    };
-    Ok((port, queues))
-}
-
-/// Whether two settings of a port mean the same device, opened the same way.
-fn same_device(a: &Port, b: &Port) -> bool {
-    (&a.device, a.mode, a.xdp) == (&b.device, b.mode, b.xdp)
-}
-
-fn facts_of(port: &OpenPort) -> PortFacts {
-    PortFacts {
-        mac: port.info.mac,
-        mtu: u16::try_from(port.info.mtu).unwrap_or(u16::MAX),
-        kernel_neighbours: port.settings.mode == PortMode::Shared,
-    }
-}
-
-fn facts(ports: &BTreeMap<String, OpenPort>) -> BTreeMap<String, PortFacts> {
-    ports.iter().map(|(name, port)| (name.clone(), facts_of(port))).collect()
-}
-
-/// What a shared port takes: packets to VTEPs whose underlay is the port's VRF, and its configured prefixes.
-fn steering(config: &Config, port: &Port) -> Steering {
-    let attachments = std::iter::once(&port.attachment).chain(port.vlans.values());
-    let vrfs: Vec<&String> = attachments
-        .filter_map(|attachment| match &attachment.domain {
-            weir_config::Domain::Vrf(vrf) => Some(vrf),
-            _ => None,
-        })
-        .collect();
-    let mut vteps: Vec<(IpAddr, u16)> = config
-        .tunnels
-        .values()
-        .filter(|tunnel| vrfs.contains(&&tunnel.underlay_vrf))
-        .map(|tunnel| (tunnel.local, tunnel.udp_port))
-        .collect();
-    vteps.sort_unstable();
-    vteps.dedup();
-    Steering { vteps, prefixes: port.prefixes.clone() }
 }
 
 /// A random number, from the keys that the standard library draws for its hash tables.

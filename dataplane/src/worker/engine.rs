@@ -113,6 +113,7 @@ impl Engine {
             Snapshot::compile(&config, &self.facts, &mut self.registry, &self.shared, generation, now)?;
         self.snapshot = Arc::new(snapshot);
         self.name_ports();
+        self.core.release_all(&self.snapshot);
         Ok(generation)
     }
 
@@ -231,6 +232,7 @@ impl Engine {
         self.core.counters.add_to(&mut sum);
         let macs = self.shared.tables.macs.counters();
         (sum.mac_moves, sum.mac_refused) = (macs.moved, macs.refused);
+        sum.icmp_limited = self.core.icmp.suppressed();
         sum
     }
 

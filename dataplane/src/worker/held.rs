@@ -18,6 +18,8 @@ pub(super) enum Origin {
         member: Member,
         /// Whether its outermost VLAN tag goes.
         pop_tag: bool,
+        /// The interface that a flooded frame came in by, whose sender is told if a copy is too big.
+        flooded: Option<ScopeId>,
     },
 }
 
@@ -37,7 +39,7 @@ pub(super) struct Held {
 
 /// Packets for one neighbour that are held at the most, so that one silent neighbour does not use up the queue
 /// (RFC 4861 section 7.2.2 asks for a small queue for each neighbour).
-const PER_NEIGHBOUR: usize = 16;
+const PER_NEIGHBOUR: usize = 64;
 
 /// How long a packet waits at the most: longer than resolution takes to fail.
 const PATIENCE: Nanos = 5_000_000_000;

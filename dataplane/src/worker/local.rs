@@ -1,7 +1,7 @@
 //! Packets addressed to weir itself: ARP, neighbour discovery, ICMP, and ICMP errors about its tunnels.
 
 use crate::chain::Scope;
-use crate::decision::{Domain, DropReason, Tuple, Verdict};
+use crate::decision::{Domain, DropReason, Tuple, Verdict, VrfId};
 use crate::frame::Frame;
 use crate::l3::local::{Reception, receive};
 use crate::l3::{Handled, Interface, Reply, Target, arp};
@@ -16,7 +16,7 @@ impl Core {
         let (Some(interface), Domain::Vrf(vrf)) = (&scope.interface, scope.domain) else {
             return self.drop_frame(frame, DropReason::InternalError);
         };
-        if self.underlay_error(snapshot, &frame, meta) {
+        if self.underlay_error(snapshot, vrf, &frame, meta) {
             self.counters.consumed.add(1);
             return self.cache.free(frame);
         }
@@ -84,8 +84,9 @@ impl Core {
     }
 
     /// Takes in an ICMP error about a tunnel's outer packet: it lowers the MTU towards that endpoint for a time.
-    fn underlay_error(&self, snapshot: &Snapshot, frame: &Frame, meta: &Meta) -> bool {
-        let about = crate::overlay::underlay_error(frame.bytes(), meta, &snapshot.pipeline.vteps);
+    fn underlay_error(&self, snapshot: &Snapshot, vrf: VrfId, frame: &Frame, meta: &Meta) -> bool {
+        let vteps = snapshot.pipeline.vteps_of(vrf);
+        let about = vteps.and_then(|vteps| crate::overlay::underlay_error(frame.bytes(), meta, vteps));
         let Some(about) = about else { return false };
         for endpoint in about.endpoints {
             snapshot.tables.path_mtu.lower(*endpoint, about.mtu, self.now);

@@ -2,15 +2,19 @@
 //! and their meaning.
 
 mod admit;
+mod apply;
 mod capture;
 mod core;
 mod cores;
 mod counters;
 mod dataplane;
+mod devices;
 mod display;
 mod engine;
+mod error;
 mod held;
 mod local;
+mod ports;
 mod run;
 mod show;
 mod slow;
@@ -22,5 +26,6 @@ pub use self::core::{Core, CoreParts};
 pub use capture::{ReplayError, ReplaySummary, replay};
 pub use cores::CoresError;
 pub use counters::{Counter, CounterBlock};
-pub use dataplane::{ApplyError, Dataplane};
+pub use dataplane::Dataplane;
 pub use engine::{Engine, EngineError, START};
+pub use error::ApplyError;

@@ -97,6 +97,15 @@ impl Door {
         sent
     }
 
+    /// Drops what was handed over and never taken: the worker ends, or has ended while others still ran.
+    pub(super) fn clear(&self, cache: &mut FrameCache) {
+        while let Some((_, frame)) = self.handoff.pop() {
+            self.counters.handed_in.add(1);
+            self.counters.count_drop(DropReason::InterfaceDown);
+            cache.free(frame);
+        }
+    }
+
     /// Wakes the worker: something that it looks at every turn has changed.
     pub(super) fn nudge(&self) {
         self.wake.wake();
@@ -154,11 +163,12 @@ pub(super) fn door(
 impl Worker {
     pub(super) fn new(id: usize, core: Core, common: Arc<Common>, mail: Receiver<Mail>) -> Option<Self> {
         let door = Arc::clone(common.doors.get(id)?);
-        door.counters.generation.set(common.snapshots.load().generation);
+        let snapshot = common.snapshots.load_full();
+        door.counters.generation.set(snapshot.generation);
         Some(Self {
             id,
             core,
-            snapshot: common.snapshots.load_full(),
+            snapshot,
             door,
             mail,
             queues: Vec::new(),
@@ -261,12 +271,14 @@ impl Worker {
         if newest.generation != self.snapshot.generation {
             self.snapshot = Arc::clone(&newest);
             self.door.counters.generation.set(self.snapshot.generation);
+            self.core.release_all(&self.snapshot);
         }
     }
 
     #[cold]
     fn read_mail(&mut self) {
-        self.door.has_mail.store(false, Ordering::Release);
+        // Not a plain store: it may not become visible after the box was found empty, or mail would lie unread.
+        self.door.has_mail.swap(false, Ordering::SeqCst);
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
                 Mail::Adopt(queue) => {
@@ -292,7 +304,7 @@ impl Worker {
 
     fn index_queues(&mut self) {
         self.transmit.fill(None);
-        for (at, queue) in self.queues.iter().enumerate() {
+        for (at, queue) in self.queues.iter().enumerate().filter(|(_, queue)| queue.io.transmits()) {
             if let Some(place) = self.transmit.get_mut(queue.port.index()) {
                 place.get_or_insert(at);
             }
@@ -342,18 +354,18 @@ impl Worker {
 
     /// Sends what is left, frees what is held, closes the queues.
     fn wind_up(&mut self) {
-        self.take_over();
+        while self.take_over() > 0 {
+            self.send();
+        }
         self.core.abandon_held();
         self.send();
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
         }
         self.close_queues(|_| true);
-        while let Some((_, frame)) = self.door.handoff.pop() {
-            self.core.counters.handed_in.add(1);
-            self.core.drop_frame(frame, DropReason::InterfaceDown);
-        }
-        self.core.cache.flush();
+        let Core { cache, .. } = &mut self.core;
+        self.door.clear(cache);
+        cache.flush();
     }
 }
 

@@ -128,6 +128,8 @@ impl Dataplane {
             }
             let macs = snapshot.tables.macs.counters();
             (sum.mac_moves, sum.mac_refused) = (macs.moved, macs.refused);
+            // One bucket for all workers, and some of what it holds back is held back below the workers.
+            sum.icmp_limited = running.icmp.suppressed();
             sum
         })
     }

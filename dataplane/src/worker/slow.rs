@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::chain::{Scope, ScopeKind, Walker};
-use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, Nanos, Tuple, VrfId};
+use crate::decision::{AdjacencyId, Domain, DropReason, EndpointId, Link, Nanos, ScopeId, Tuple, VrfId};
 use crate::flow::{Exception, Ops, Outcome, Program, Rewrite};
 use crate::frame::Frame;
 use crate::l2::Member;
@@ -14,7 +14,7 @@ use crate::packet::{self, L3, Meta, PacketFlags, hash};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
-use super::held::Origin;
+use super::held::{Held, Origin};
 
 impl Core {
     /// Deals with whatever replay did not send.
@@ -41,9 +41,14 @@ impl Core {
             Outcome::Exception(Exception::Unresolved(adjacency)) => {
                 self.hold(frame, meta, origin, adjacency);
             }
-            Outcome::Exception(Exception::Failed(_)) => {
+            Outcome::Exception(Exception::Failed(adjacency)) => {
                 self.ask_again(snapshot, &frame, &meta, origin);
-                self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
+                if snapshot.tables.adjacencies.link(adjacency) == Link::Failed {
+                    self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
+                } else {
+                    // It is asked for again: the packet waits like one whose flow is new.
+                    self.hold(frame, meta, origin, adjacency);
+                }
             }
         }
     }
@@ -86,10 +91,13 @@ impl Core {
         if meta.l3 == L3::V4 && !meta.flags.contains(PacketFlags::DF) {
             return self.fragment(snapshot, frame, meta, origin, program, rewrite);
         }
-        if let Origin::Received(scope) = origin {
-            if let Some(scope) = snapshot.pipeline.scope(scope) {
-                self.tell(snapshot, scope, frame.bytes(), meta, IcmpError::TooBig { mtu: program.mtu });
-            }
+        let ingress = match origin {
+            Origin::Received(scope) => Some(scope),
+            Origin::Member { flooded, .. } => flooded,
+            Origin::Originated(_) => None,
+        };
+        if let Some(scope) = ingress.and_then(|scope| snapshot.pipeline.scope(scope)) {
+            self.tell(snapshot, scope, frame.bytes(), meta, IcmpError::TooBig { mtu: program.mtu });
         }
         self.drop_frame(frame, DropReason::PacketTooBig);
     }
@@ -158,28 +166,40 @@ impl Core {
     /// Takes up the held packets whose next hop was resolved, and answers those whose next hop failed.
     pub(super) fn release(&mut self, snapshot: &Snapshot) {
         while let Some((held, link)) = self.held.take(&snapshot.tables.adjacencies, self.now) {
-            match (link, held.origin) {
-                (Link::Resolved(_), Origin::Received(scope)) => {
-                    self.resume(snapshot, held.frame, held.meta, scope);
-                }
-                (Link::Resolved(_), Origin::Originated(vrf)) => {
-                    self.send_routed(snapshot, vrf, held.frame, &held.meta);
-                }
-                (Link::Resolved(_), Origin::Member { member, pop_tag }) => {
-                    self.send_to_member(snapshot, held.frame, &held.meta, member, pop_tag);
-                }
-                _ => {
-                    self.refuse(
-                        snapshot,
-                        held.frame,
-                        &held.meta,
-                        held.origin,
-                        DropReason::NeighbourUnreachable,
-                    );
-                }
+            if let Link::Resolved(_) = link {
+                self.go_on(snapshot, held);
+            } else {
+                let Held { frame, meta, origin, .. } = held;
+                self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
             }
         }
+        self.answer_asks(snapshot);
         self.counters.held.set(self.held.len() as u64);
+    }
+
+    /// Takes up everything that is held: a new generation may send it elsewhere.
+    pub(super) fn release_all(&mut self, snapshot: &Snapshot) {
+        if self.held.is_empty() {
+            return;
+        }
+        let held: Vec<Held> = self.held.drain().collect();
+        for packet in held {
+            self.go_on(snapshot, packet);
+        }
+        self.answer_asks(snapshot);
+        self.counters.held.set(self.held.len() as u64);
+    }
+
+    /// Takes a held packet up where it was left.
+    fn go_on(&mut self, snapshot: &Snapshot, held: Held) {
+        let Held { frame, meta, origin, .. } = held;
+        match origin {
+            Origin::Received(scope) => self.resume(snapshot, frame, meta, scope),
+            Origin::Originated(vrf) => self.send_routed(snapshot, vrf, frame, &meta),
+            Origin::Member { member, pop_tag, flooded } => {
+                self.send_to_member(snapshot, frame, &meta, member, pop_tag, flooded);
+            }
+        }
     }
 
     /// Drops what is held: the engine stops.
@@ -208,7 +228,7 @@ impl Core {
                     let _ = walker.route(vrf, tuple.destination, 0, self.now);
                 }
             }
-            Origin::Member { member, pop_tag } => {
+            Origin::Member { member, pop_tag, .. } => {
                 let _ = walker.to_member(pop_tag, member, self.now);
             }
         }
@@ -256,7 +276,7 @@ impl Core {
             ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
             ScopeKind::Port => None,
         });
-        self.send_to_member(snapshot, frame, &meta, Member { scope: scope.id, endpoint }, false);
+        self.send_to_member(snapshot, frame, &meta, Member { scope: scope.id, endpoint }, false, None);
     }
 
     /// A frame with these bytes, parsed. Counts the drop if there is none, or if they do not parse.
@@ -393,9 +413,11 @@ impl Core {
 
     /// Sends an IP packet back to the Ethernet source of a bridged packet, out of the interface that it came in by.
     fn send_back(&mut self, snapshot: &Snapshot, scope: &Scope, packet: &[u8], meta: &Meta, ip: &[u8]) {
-        let (Some(to), Some(from)) = (packet.get(6..12), packet.get(..6)) else { return };
-        let [a, b] = meta.ether_type.to_be_bytes();
-        let bytes = [to, from, &[a, b], ip].concat();
+        // The scope's own tag is put on when the frame leaves; further ones go back as they came.
+        let kept = if scope.vlan != 0 && meta.vlan_tags > 0 { 16 } else { 12 };
+        let tags = packet.get(kept..usize::from(meta.l3_offset));
+        let (Some(to), Some(from), Some(tags)) = (packet.get(6..12), packet.get(..6), tags) else { return };
+        let bytes = [to, from, tags, ip].concat();
         let endpoint = matches!(scope.kind, ScopeKind::Tunnel(_)).then_some(EndpointId(meta.endpoint));
         self.emit(snapshot, scope, endpoint, &bytes);
     }
@@ -431,17 +453,19 @@ impl Core {
             }
         }
         let pop_tag = scope.vlan != 0;
+        // To a group nobody answers (RFC 1812 section 4.3.2.7), and there is no address to answer from.
+        let flooded = (!meta.flags.contains(PacketFlags::ETHER_GROUP)).then_some(scope.id);
         for member in others {
             self.counters.originated.add(1);
             match self.make(frame.bytes()) {
                 Some((copy, mut copy_meta)) => {
                     (copy_meta.outer_ecn, copy_meta.endpoint) = (meta.outer_ecn, meta.endpoint);
-                    self.send_to_member(snapshot, copy, &copy_meta, *member, pop_tag);
+                    self.send_to_member(snapshot, copy, &copy_meta, *member, pop_tag, flooded);
                 }
                 None => continue,
             }
         }
-        self.send_to_member(snapshot, frame, meta, *last, pop_tag);
+        self.send_to_member(snapshot, frame, meta, *last, pop_tag, flooded);
     }
 
     /// Sends a frame to one member, its Ethernet header kept.
@@ -452,6 +476,7 @@ impl Core {
         meta: &Meta,
         member: Member,
         pop_tag: bool,
+        flooded: Option<ScopeId>,
     ) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
@@ -461,7 +486,7 @@ impl Core {
             Ok(program) => {
                 let rewrite = Rewrite::default();
                 let outcome = self.run(snapshot, &mut frame, meta, &program, &rewrite);
-                let origin = Origin::Member { member, pop_tag };
+                let origin = Origin::Member { member, pop_tag, flooded };
                 self.unusual(snapshot, frame, *meta, origin, outcome, &program, &rewrite);
             }
             Err(reason) => self.drop_frame(frame, reason),

@@ -36,6 +36,8 @@ pub(super) fn run(core: &mut Core, snapshot: &Snapshot) {
     for action in actions {
         core.neighbour_action(snapshot, action);
     }
+    // Solicitations inside a tunnel may ask for the underlay's next hop in turn.
+    core.answer_asks(snapshot);
     tables.sessions.tick(now, BUDGET);
     tables.macs.age(now, BUDGET);
     tables.path_mtu.tick(now);

@@ -1,6 +1,13 @@
 //! An engine over frames in memory, with what tests ask of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod site;
+pub(crate) mod sound;
+
+use std::sync::{Arc, LazyLock};
+
+use weir_config::{Config, HugePages};
+use weir_dataplane::frame::{FrameMemory, FramePool};
 use weir_dataplane::packet::view::arp;
 use weir_dataplane::worker::Engine;
 use weir_dataplane::worker::status::Counters;
@@ -12,16 +19,25 @@ pub(crate) struct Lab {
 }
 
 /// Loads a configuration that must be valid.
-pub(crate) fn config(text: &str) -> weir_config::Config {
+pub(crate) fn config(text: &str) -> Config {
     match weir_config::load_str("test.toml", text) {
         Ok(loaded) => loaded.config,
         Err(error) => panic!("{error}"),
     }
 }
 
+/// Frames for all engines of a test program: memory of frames is never unmapped.
+pub(crate) static POOL: LazyLock<Arc<FramePool>> =
+    LazyLock::new(|| FramePool::new(FrameMemory::map(8192, 2048, HugePages::Never).unwrap()));
+
 impl Lab {
     pub(crate) fn new(text: &str) -> Self {
-        Self { engine: Engine::new(&config(text)).unwrap(), sent: Vec::new() }
+        Self::of(&config(text))
+    }
+
+    /// A lab of a configuration that is loaded already.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { engine: Engine::with_pool(config, &POOL).unwrap(), sent: Vec::new() }
     }
 
     pub(crate) fn inject(&mut self, port: &str, frame: &[u8]) {

@@ -69,6 +69,8 @@ fn a_broadcast_reaches_every_site_exactly_once() {
     let (mut at_alice, mut at_bob, mut at_carol) =
         (alice.capture("pods"), bob.capture("pods"), carol.capture("pods"));
     alice.ping("10.1.0.99").count(3).expect_none();
+    // Alice's kernel goes on asking for a while.
+    std::thread::sleep(Duration::from_secs(3));
     let asked = "arp.opcode == 1 && arp.dst.proto_ipv4 == 10.1.0.99";
     let sent = at_alice.count(asked);
     assert!(sent > 0);

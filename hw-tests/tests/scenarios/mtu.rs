@@ -55,3 +55,15 @@ fn a_narrow_port_is_a_path_mtu_too() {
     alice.tcp(&bob).expect_bytes(3_000_000);
     router.counters().expect_conserved();
 }
+
+/// RFC 1191: what the next hop takes may change at any time, and the sender learns it.
+#[test]
+fn a_device_whose_mtu_is_lowered_while_weir_runs_is_noticed() {
+    let (_lab, alice, router, bob) = one_router(ROUTER);
+    alice.ping(&bob).size(1500).df(true).expect_all();
+    router.ip("link set east mtu 1400");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    alice.ping(&bob).size(1401).df(true).count(1).expect_too_big(1400);
+    alice.ping(&bob).size(1400).df(true).expect_all();
+    router.counters().expect_conserved();
+}

@@ -23,6 +23,8 @@ const MORE: &str = r#"
 fn a_hundred_reloads_lose_no_packet() {
     let (_lab, alice, router, bob) = one_router(ROUTER);
     let more = format!("{ROUTER}{MORE}");
+    // Neighbours are resolved first: packets that are held for one may be overtaken.
+    alice.ping(&bob).expect_all();
     let stream = alice.udp(&bob).rate(2_000).count(1_000_000).start();
     for _ in 0..50 {
         router.apply(&more);
@@ -102,6 +104,22 @@ fn a_malformed_request_leaves_the_state_untouched() {
     // Half a request, and silence.
     router.say(b"POST /v1/config HTTP/1.1\r\ncontent-length: 1000\r\n\r\n{");
     assert_eq!(router.generation(), before);
+    alice.ping(&bob).expect_all();
+    router.counters().expect_conserved();
+}
+
+#[test]
+fn a_port_is_opened_another_way_or_under_another_name_while_weir_runs() {
+    let (_lab, alice, router, bob) = one_router(ROUTER);
+    alice.ping(&bob).expect_all();
+    router.apply(&ROUTER.replace("device = \"east\"", "device = \"east\"\nxdp = \"generic\""));
+    alice.ping(&bob).expect_all();
+    assert!(router.show_text("ports").contains("generic"));
+    router.apply(&ROUTER.replace("[port.east]", "[port.renamed]"));
+    alice.ping(&bob).expect_all();
+    // Opening what is not there fails, and what was closed to make way is there again.
+    let refused = router.try_apply(&ROUTER.replace("device = \"east\"", "device = \"nothing\"")).unwrap_err();
+    assert!(refused.contains("nothing"), "{refused}");
     alice.ping(&bob).expect_all();
     router.counters().expect_conserved();
 }

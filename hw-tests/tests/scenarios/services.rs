@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use weir_hw_tests::Lab;
+
 use crate::sites::{ALICE, BOB, EAST, ROUTER, WEST, one_router, two_sites};
 
 /// What alice may open towards bob; bob may open nothing.
@@ -121,13 +123,17 @@ fn a_policer_counts_packets_where_the_rate_is_in_packets() {
 #[test]
 fn each_source_has_its_own_bucket_where_the_policer_says_so() {
     let own = POLICER.replace("burst = \"20KB\"", "burst = \"20KB\", per = \"source\"");
-    let (_lab, alice, router, bob) = one_router(&format!("{ROUTER}{own}"));
+    let lab = Lab::new();
+    let (router, switch) = (lab.weir(&format!("{ROUTER}{own}")), lab.switch());
+    let (alice, carol, bob) = (lab.host(ALICE), lab.host("10.1.0.3/24"), lab.host(BOB));
+    lab.wire(&alice, &switch, "west");
+    lab.wire(&carol, &switch, "west");
+    lab.wire(&router, &switch, "west");
+    lab.wire(&router, &bob, "east");
     let loud = alice.udp(&bob).size(1_000).rate(1_000).count(2_000).start();
     std::thread::sleep(Duration::from_millis(500));
     // 100 packets of 1000 bytes a second fit 2 Mbit/s; the loud one's bucket is empty.
-    alice.ip("addr add 10.1.0.3/24 dev west");
-    alice.ip("route replace 10.2.0.2/32 via 10.1.0.1 src 10.1.0.3");
-    let quiet = alice.udp(&bob).port(5003).size(1_000).rate(100).count(100).run();
+    let quiet = carol.udp(&bob).port(5003).size(1_000).rate(100).count(100).run();
     let loud = loud.finish();
     assert!(loud.missing.len() > 500, "the loud source was not policed");
     quiet.expect_every_one();

@@ -89,7 +89,7 @@ pub(crate) const ROUTER: &str = r#"
     addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
 "#;
 
-/// The same with the underlay on IPv6.
+/// The same with the underlay on IPv6. Linux demands an outer UDP checksum there, as RFC 8200 section 8.1 does.
 pub(crate) fn over_ipv6(text: &str) -> String {
     text.replace("192.0.2.1/24", "fd00::1/64")
         .replace("192.0.2.2/24", "fd00::2/64")

@@ -127,6 +127,7 @@ pub struct AfXdpPort {
     mode: PortMode,
     program: Program,
     _attachment: Attachment,
+    promiscuous: bool,
     _membership: Option<OwnedFd>,
     gone: Arc<AtomicBool>,
 }
@@ -166,6 +167,7 @@ impl AfXdpPort {
             device: opening.device,
             program,
             _attachment: attachment,
+            promiscuous: options.promiscuous,
             _membership: membership,
             gone: opening.gone,
         };
@@ -207,10 +209,30 @@ impl AfXdpPort {
         })
     }
 
+    /// Takes frames to other MAC addresses too, or no more: a dedicated port that joins or leaves a bridge domain. A
+    /// shared port never does.
+    ///
+    /// # Errors
+    /// What the kernel says; the port takes what it took before then.
+    pub fn set_promiscuous(&mut self, promiscuous: bool) -> io::Result<()> {
+        if self.mode == PortMode::Shared || promiscuous == self.promiscuous {
+            return Ok(());
+        }
+        // The new socket joins before the old one leaves: no frame is missed in between.
+        self._membership = Some(self.device.join(membership(promiscuous))?);
+        self.promiscuous = promiscuous;
+        Ok(())
+    }
+
     /// What the XDP program did with frames since the port was opened.
     pub fn program_counters(&self) -> ProgramCounters {
         self.program.counters()
     }
+}
+
+/// What a dedicated port joins.
+fn membership(promiscuous: bool) -> Membership {
+    if promiscuous { Membership::Promiscuous } else { Membership::AllMulticast }
 }
 
 /// What is known of a device before anything is changed.
@@ -267,9 +289,13 @@ impl<'a> Opening<'a> {
         Err(OpenError::Frames { device, queues: self.counts.receive, needed, available })
     }
 
+    /// Ring sizes as asked for, but the fill rings of a port take at most an eighth of the memory: a port of many queues must
+    /// leave frames for the other ports and for what weir sends itself.
     fn sizes(&self) -> RingSizes {
         let power = |entries: u32| entries.clamp(64, 1 << 15).next_power_of_two();
-        let receive = power(self.options.rx_ring);
+        let share = self.pool.memory().frames() / 8 / self.counts.receive.max(1) / 2;
+        let largest = 1 << share.max(64).ilog2();
+        let receive = power(self.options.rx_ring).min(largest);
         RingSizes { fill: receive * 2, receive, transmit: power(self.options.tx_ring) }
     }
 
@@ -314,6 +340,8 @@ impl<'a> Opening<'a> {
 
     /// Binds a socket to every receive queue. The first registers the memory for this device, the others share it.
     fn bind(&self, zero_copy: bool) -> Result<(XdpObtained, Vec<AfXdpQueue>), String> {
+        // The sockets of a mode that was refused were never bound, which looks like a device that is gone.
+        self.gone.store(false, Ordering::Release);
         let mut queues: Vec<AfXdpQueue> = Vec::new();
         let mut obtained = XdpObtained::NativeCopy;
         for number in 0..self.counts.receive {
@@ -355,9 +383,7 @@ impl<'a> Opening<'a> {
         if self.options.mode == PortMode::Shared {
             return Ok(None);
         }
-        let membership =
-            if self.options.promiscuous { Membership::Promiscuous } else { Membership::AllMulticast };
-        let joined = self.device.join(membership);
+        let joined = self.device.join(membership(self.options.promiscuous));
         joined.map(Some).map_err(|error| self.io("receive multicast or foreign frames", error))
     }
 
@@ -403,5 +429,44 @@ impl<'a> Opening<'a> {
             ));
         }
         warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_may_move_between_threads_and_its_queues_too() {
+        fn is_send<T: Send>() {}
+        is_send::<AfXdpPort>();
+        is_send::<AfXdpQueue>();
+    }
+
+    fn sizes_and_room(frames: u32, receive: u32) -> (RingSizes, Result<(), OpenError>) {
+        let memory = crate::frame::FrameMemory::map(frames, 2048, weir_config::HugePages::Never).unwrap();
+        let pool = FramePool::new(memory);
+        let mut options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
+        (options.rx_ring, options.tx_ring) = (1000, 1);
+        let device = Device::find("lo").unwrap();
+        let counts = QueueCounts { receive, transmit: 1 };
+        let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
+        (opening.sizes(), opening.check_frames())
+    }
+
+    #[test]
+    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
+        let (sizes, room) = sizes_and_room(16_384, 1);
+        assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
+        assert!(room.is_ok());
+    }
+
+    #[test]
+    fn the_fill_rings_of_a_port_of_many_queues_leave_frames_for_others() {
+        let (sizes, room) = sizes_and_room(16_384, 12);
+        assert_eq!((sizes.fill, sizes.receive), (128, 64));
+        assert!(room.is_ok());
+        let error = sizes_and_room(16, 1).1.unwrap_err().to_string();
+        assert!(error.contains("its 1 queues need 128 frames and 16 are free"), "{error}");
     }
 }

@@ -52,11 +52,10 @@ impl Firewall {
         matching.map_or(self.default, |(action, _)| *action)
     }
 
-    fn allow(&self, flow: &FlowView<'_>, tuple: &Tuple, path: &mut PathBuilder) -> Step {
+    fn allow(&self, flow: &FlowView<'_>, tuple: &Tuple) -> Step {
         if tuple.protocol == protocol::TCP && !self.tcp_pickup && !opens(flow.meta.tcp_flags) {
             return Step::Drop(DropReason::FirewallNoSession);
         }
-        path.track(self.tcp_pickup);
         Step::Continue
     }
 }
@@ -82,7 +81,7 @@ impl ServiceFunction for Firewall {
         }
         let tuple = path.tuple();
         match (self.action(flow, tuple.as_ref()), tuple) {
-            (Action::Allow, Some(tuple)) => self.allow(flow, &tuple, path),
+            (Action::Allow, Some(tuple)) => self.allow(flow, &tuple),
             (Action::Allow, None) => Step::Continue,
             (Action::Deny, _) => Step::Drop(DropReason::FirewallDenied),
             (Action::Reject, Some(_)) => Step::Reject(DropReason::FirewallRejected),

@@ -75,13 +75,13 @@ impl Packet {
         }
     }
 
-    /// The step, and whether a session was asked for.
-    fn ask(&self, config: &weir_config::Firewall) -> (Step, bool) {
+    /// The step.
+    fn ask(&self, config: &weir_config::Firewall) -> Step {
         let mut path = PathBuilder::default();
         path.reset(self.tuple);
         let step = Firewall::new("edge", config).decide(&self.view(), &mut path);
         assert!(path.edits().is_empty());
-        (step, path.tracked())
+        step
     }
 }
 
@@ -96,9 +96,8 @@ fn to_port(ip_protocol: u8, port: u16) -> Match {
     Match { protocol: Some(ip_protocol), to_ports, ..Match::default() }
 }
 
-const DENIED: (Step, bool) = (Step::Drop(DropReason::FirewallDenied), false);
-const TRACKED: (Step, bool) = (Step::Continue, true);
-const PASSES: (Step, bool) = (Step::Continue, false);
+const DENIED: Step = Step::Drop(DropReason::FirewallDenied);
+const PASSES: Step = Step::Continue;
 
 #[test]
 fn the_first_rule_that_matches_decides_and_else_the_default() {
@@ -111,8 +110,8 @@ fn the_first_rule_that_matches_decides_and_else_the_default() {
             (Action::Deny, to_port(udp, 53)),
         ],
     );
-    assert_eq!(Packet::new(udp, 53).ask(&config), TRACKED);
-    assert_eq!(Packet::new(udp, 54).ask(&config), (Step::Reject(DropReason::FirewallRejected), false));
+    assert_eq!(Packet::new(udp, 53).ask(&config), PASSES);
+    assert_eq!(Packet::new(udp, 54).ask(&config), Step::Reject(DropReason::FirewallRejected));
     assert_eq!(Packet::new(udp, 55).ask(&config), DENIED);
     assert_eq!(Packet::new(protocol::SCTP, 53).ask(&config), DENIED);
 }
@@ -129,13 +128,13 @@ fn what_belongs_to_a_session_passes_without_asking_the_rules() {
 fn a_tcp_packet_that_opens_nothing_and_belongs_to_none_is_dropped() {
     // RFC 9293 section 3.5: a connection opens with a SYN that acknowledges nothing.
     let mut config = firewall(Action::Allow, &[]);
-    let none = (Step::Drop(DropReason::FirewallNoSession), false);
-    assert_eq!(Packet::tcp(80, tcp_flags::SYN).ask(&config), TRACKED);
+    let none = Step::Drop(DropReason::FirewallNoSession);
+    assert_eq!(Packet::tcp(80, tcp_flags::SYN).ask(&config), PASSES);
     for flags in [0, tcp_flags::ACK, tcp_flags::SYN | tcp_flags::ACK, tcp_flags::SYN | tcp_flags::FIN] {
         assert_eq!(Packet::tcp(80, flags).ask(&config), none, "flags {flags:#x}");
     }
     config.tcp_pickup = true;
-    assert_eq!(Packet::tcp(80, tcp_flags::ACK).ask(&config), TRACKED);
+    assert_eq!(Packet::tcp(80, tcp_flags::ACK).ask(&config), PASSES);
 }
 
 #[test]
@@ -176,7 +175,7 @@ fn what_else_is_not_ip_follows_the_default_and_opens_no_session() {
     let rules = [(Action::Deny, Match { protocol: Some(6), ..Match::default() })];
     assert_eq!(other.ask(&firewall(Action::Allow, &rules)), PASSES);
     assert_eq!(other.ask(&firewall(Action::Deny, &[])), DENIED);
-    let rejected = (Step::Drop(DropReason::FirewallRejected), false);
+    let rejected = Step::Drop(DropReason::FirewallRejected);
     assert_eq!(other.ask(&firewall(Action::Reject, &[])), rejected);
 }
 
@@ -327,7 +326,7 @@ proptest! {
         packets in prop::collection::vec(any_packet(), 1..20),
     ) {
         for packet in packets {
-            prop_assert_eq!(packet.ask(&config).0, naive(&config, &packet), "{:?}", packet);
+            prop_assert_eq!(packet.ask(&config), naive(&config, &packet), "{:?}", packet);
         }
     }
 

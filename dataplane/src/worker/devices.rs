@@ -1,0 +1,107 @@
+//! Devices that come, go and change while weir runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::decision::PortId;
+use crate::io::afxdp::AfXdpPort;
+use crate::snapshot::Snapshot;
+
+use super::dataplane::Running;
+use super::ports::{OpenPort, facts, open, ring_size};
+
+/// How often a vanished device is looked for.
+const REOPEN: Duration = Duration::from_millis(500);
+/// How often MTUs are looked at.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+impl Running {
+    /// The device of a port is gone: its other queues are taken back.
+    pub(super) fn lose(&mut self, id: PortId) {
+        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else {
+            return;
+        };
+        port.io = None;
+        port.queues.clear();
+        port.next_try = Instant::now();
+        self.release(id);
+    }
+
+    /// Binds vanished devices again by name.
+    pub(super) fn reopen(&mut self) {
+        let now = Instant::now();
+        let due: Vec<String> = self
+            .ports
+            .iter()
+            .filter(|(_, port)| port.io.is_none() && port.next_try <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let Some(port) = self.ports.get_mut(&name) else { continue };
+            port.next_try = now + REOPEN;
+            let settings = port.settings.clone();
+            let ring = ring_size(self.pool.available(), [&settings]);
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
+            let Ok((fresh, queues)) = opened else { continue };
+            let Some(port) = self.ports.get_mut(&name) else { continue };
+            let rebinds = port.rebinds + 1;
+            *port = OpenPort { rebinds, ..fresh };
+            self.compile_again();
+            let config = Arc::clone(&self.common.snapshots.load().config);
+            let _ = self.steer(&config);
+            self.deal(&name, queues);
+        }
+    }
+
+    /// Compiles the running configuration again, with what the devices are now.
+    pub(super) fn compile_again(&mut self) {
+        let current = self.common.snapshots.load_full();
+        let (config, generation) = (&current.config, current.generation + 1);
+        let (now, facts) = (self.common.clock.now(), facts(&self.ports));
+        let compiled = Snapshot::compile(config, &facts, &mut self.registry, &self.shared, generation, now);
+        // What no longer fits the devices goes on as it was: `apply` says why.
+        if let Ok(snapshot) = compiled {
+            self.publish(snapshot);
+        }
+    }
+
+    /// Notices MTUs that were changed from outside.
+    pub(super) fn look_at_mtus(&mut self) {
+        if self.next_look > Instant::now() {
+            return;
+        }
+        self.next_look = Instant::now() + LOOK;
+        let mut changed = false;
+        for port in self.ports.values_mut() {
+            let Some(link) = port.io.as_ref().map(AfXdpPort::link).filter(|link| link.present) else {
+                continue;
+            };
+            changed |= link.mtu != port.info.mtu;
+            port.info.mtu = link.mtu;
+        }
+        if changed {
+            self.compile_again();
+        }
+    }
+
+    /// The interface of a device name: that of its port, or of the VLAN that the kernel calls `<device>.<vid>`.
+    pub(super) fn interface_of(&self, device: &str) -> Option<String> {
+        let of = |wanted: &str| {
+            let has = |port: &OpenPort| port.settings.device.as_deref() == Some(wanted);
+            self.ports.iter().find(|(_, port)| has(port)).map(|(name, _)| name.clone())
+        };
+        of(device).or_else(|| {
+            let (parent, vlan) = device.rsplit_once('.')?;
+            Some(format!("{}.{vlan}", of(parent)?))
+        })
+    }
+
+    pub(super) fn device_of(&self, interface: &str) -> Option<String> {
+        if let Some(port) = self.ports.get(interface) {
+            return port.settings.device.clone();
+        }
+        let (port, vlan) = interface.rsplit_once('.')?;
+        let device = self.ports.get(port)?.settings.device.as_deref()?;
+        Some(format!("{device}.{vlan}"))
+    }
+}

@@ -1,0 +1,122 @@
+//! Ports as the control thread holds them: how a device is opened, and what its configuration asks of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use weir_config::{Config, Port, PortMode};
+
+use crate::decision::PortId;
+use crate::frame::FramePool;
+use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
+use crate::snapshot::{PortFacts, Registry};
+
+use super::error::ApplyError;
+use super::run::MAX_PORTS;
+
+/// One open port.
+pub(super) struct OpenPort {
+    pub(super) id: PortId,
+    pub(super) settings: Port,
+    /// `None` while the device is gone.
+    pub(super) io: Option<AfXdpPort>,
+    /// What it was when it was opened last.
+    pub(super) info: crate::io::afxdp::PortInfo,
+    /// The worker of each queue, by number.
+    pub(super) queues: Vec<(u32, usize)>,
+    pub(super) rebinds: u64,
+    /// When a vanished device is looked for next.
+    pub(super) next_try: Instant,
+}
+
+/// Opens a port's device.
+pub(super) fn open(
+    name: &str,
+    settings: &Port,
+    registry: &mut Registry,
+    pool: &Arc<FramePool>,
+    ring: u32,
+) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
+    let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
+    let id = registry.port(name)?;
+    if id.index() >= MAX_PORTS {
+        return Err(ApplyError::TooManyPorts);
+    }
+    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    (options.rx_ring, options.tx_ring) = (ring, ring);
+    options.promiscuous = promiscuous(settings);
+    let (io, queues) = AfXdpPort::open(&options, pool)
+        .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
+    let port = OpenPort {
+        id,
+        settings: settings.clone(),
+        info: io.info().clone(),
+        io: Some(io),
+        queues: Vec::new(),
+        rebinds: 0,
+        next_try: Instant::now(),
+    };
+    Ok((port, queues))
+}
+
+/// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
+/// rest is for frames on their way and in private caches.
+pub(super) fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a Port>) -> u32 {
+    let queues: usize = ports.into_iter().filter_map(|port| port.device.as_deref()).map(receive_queues).sum();
+    let share = u32::try_from(frames / (4 * queues.max(1))).unwrap_or(u32::MAX);
+    (1 << share.clamp(64, 1024).ilog2()).min(1024)
+}
+
+/// Receive queues of a device, 1 if it cannot be told.
+fn receive_queues(device: &str) -> usize {
+    let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
+    let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
+    queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
+}
+
+/// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of
+/// our own choice is not one that the device's filter knows.
+pub(super) fn promiscuous(settings: &Port) -> bool {
+    let bridged =
+        |attachment: &weir_config::Attachment| !matches!(attachment.domain, weir_config::Domain::Vrf(_));
+    settings.mode == PortMode::Dedicated
+        && (settings.mac.is_some() || bridged(&settings.attachment) || settings.vlans.values().any(bridged))
+}
+
+/// Whether two settings of a port mean the same device, opened the same way.
+pub(super) fn same_device(a: &Port, b: &Port) -> bool {
+    (&a.device, a.mode, a.xdp) == (&b.device, b.mode, b.xdp)
+}
+
+pub(super) fn facts_of(port: &OpenPort) -> PortFacts {
+    PortFacts {
+        mac: port.info.mac,
+        mtu: u16::try_from(port.info.mtu).unwrap_or(u16::MAX),
+        kernel_neighbours: port.settings.mode == PortMode::Shared,
+    }
+}
+
+pub(super) fn facts(ports: &BTreeMap<String, OpenPort>) -> BTreeMap<String, PortFacts> {
+    ports.iter().map(|(name, port)| (name.clone(), facts_of(port))).collect()
+}
+
+/// What a shared port takes: packets to VTEPs whose underlay is the port's VRF, and its configured prefixes.
+pub(super) fn steering(config: &Config, port: &Port) -> Steering {
+    let attachments = std::iter::once(&port.attachment).chain(port.vlans.values());
+    let vrfs: Vec<&String> = attachments
+        .filter_map(|attachment| match &attachment.domain {
+            weir_config::Domain::Vrf(vrf) => Some(vrf),
+            _ => None,
+        })
+        .collect();
+    let mut vteps: Vec<(IpAddr, u16)> = config
+        .tunnels
+        .values()
+        .filter(|tunnel| vrfs.contains(&&tunnel.underlay_vrf))
+        .map(|tunnel| (tunnel.local, tunnel.udp_port))
+        .collect();
+    vteps.sort_unstable();
+    vteps.dedup();
+    Steering { vteps, prefixes: port.prefixes.clone() }
+}

@@ -1,0 +1,190 @@
+//! What a cached program must not pass over: everything that decides about a packet is in its flow's key, or is looked
+//! at for each packet.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use common::Lab;
+use weir_dataplane::packet::builder::Packet;
+
+const ALICE: &str = "02:00:00:00:00:0a";
+const BOB: &str = "02:00:00:00:00:0b";
+
+const TRUNK: &str = r#"
+[port.trunk]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.trunk.vlan.100]
+addresses = ["10.3.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+"#;
+
+fn to_bob() -> Packet {
+    Packet::ethernet(ALICE, "02:00:00:00:01:00")
+}
+
+/// A flow's key has no VLAN tags: a second tag is another network even if the flow without it is cached.
+#[test]
+fn a_second_vlan_tag_on_a_routed_interface_is_unknown_even_if_the_flow_is_cached() {
+    let mut lab = Lab::new(TRUNK);
+    let single = to_bob().vlan(100).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
+    let double = to_bob().vlan(100).vlan(200).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
+    lab.inject("trunk", &double);
+    assert_eq!(lab.take(), []);
+    lab.inject("trunk", &single);
+    lab.inject("trunk", &single);
+    assert_eq!(lab.take().len(), 2);
+    lab.inject("trunk", &double);
+    assert_eq!(lab.take(), []);
+    assert_eq!(lab.counters().dropped, [("unknown_vlan", 2)].into());
+}
+
+/// IEEE 802.1Q clause 6.9.1: a frame whose tag carries VLAN id 0 is untagged but for its priority.
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let mut lab = Lab::new(TRUNK);
+    let tagged = to_bob().vlan(0).ipv4("10.1.0.2", "10.2.0.2").udp(1, 2).build();
+    lab.inject("trunk", &tagged);
+    lab.inject("trunk", &tagged);
+    let sent = lab.take();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].1[12..14], [8, 0], "the tag is gone");
+}
+
+const TWO_VRFS: &str = r#"
+[vrf.red]
+[vrf.blue]
+[port.underlay]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["192.0.2.1/24"]
+[port.tenant]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+vrf = "red"
+addresses = ["10.9.0.1/24"]
+[port.pods]
+mode = "dedicated"
+mac = "02:00:00:00:03:00"
+vrf = "blue"
+addresses = ["10.1.0.1/24"]
+[[neighbour]]
+port = "pods"
+ip = "10.1.0.2"
+mac = "02:00:00:00:00:0a"
+[tunnel.t.vxlan]
+local = "192.0.2.1"
+remote = "192.0.2.2"
+vni = 100
+vrf = "blue"
+mac = "02:00:00:00:04:00"
+remote-mac = "02:00:00:00:04:01"
+"#;
+
+/// RFC 7348 section 7: whoever can send to a VTEP can inject frames. VRFs share nothing, so another VRF cannot.
+#[test]
+fn a_tunnel_packet_is_taken_only_in_the_vrf_of_its_underlay() {
+    let mut lab = Lab::new(TWO_VRFS);
+    let inner = Packet::ethernet("02:00:00:00:04:01", "02:00:00:00:04:00")
+        .ipv4("10.2.0.2", "10.1.0.2")
+        .udp(1, 2)
+        .build();
+    let outer = |mac: &str| {
+        Packet::ethernet(BOB, mac).ipv4("192.0.2.2", "192.0.2.1").udp(50000, 4789).vxlan(100, &inner).build()
+    };
+    lab.inject("tenant", &outer("02:00:00:00:02:00"));
+    assert!(lab.take().iter().all(|(port, _)| port == "tenant"), "nothing but an ICMP error");
+    assert_eq!(lab.counters().dropped, [("no_route", 1)].into());
+    lab.inject("underlay", &outer("02:00:00:00:01:00"));
+    let sent = lab.take();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0, "pods");
+}
+
+const FIREWALL: &str = r#"
+[port.lan]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "lan"
+ip = "10.1.0.2"
+mac = "02:00:00:00:00:0a"
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+[service.edge.firewall]
+default = "drop"
+rules = [{ allow = "any", from = "10.1.0.0/24" }]
+[chain.all]
+hops = ["edge"]
+[[classify]]
+chain = "all"
+"#;
+
+/// RFC 5508 section 4: an error belongs to the session that it quotes. A forged one must not make weir deaf to others.
+#[test]
+fn a_denied_icmp_error_does_not_take_a_genuine_one_with_it() {
+    let mut lab = Lab::new(FIREWALL);
+    let quoted = |port| Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(port, 53).build();
+    let error = |port| {
+        let quoted = quoted(port);
+        Packet::ethernet(BOB, "02:00:00:00:02:00")
+            .ipv4("10.2.0.2", "10.1.0.2")
+            .icmp(3, 4, [0, 0, 5, 0])
+            .payload(&quoted[14..])
+            .build()
+    };
+    lab.inject("lan", &to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, 53).build());
+    assert_eq!(lab.take().len(), 1);
+    for _ in 0..3 {
+        lab.inject("wan", &error(4001));
+    }
+    assert_eq!(lab.take(), [], "about nothing that was sent");
+    lab.inject("wan", &error(4000));
+    assert_eq!(lab.take().len(), 1, "about the session");
+    assert_eq!(lab.counters().dropped, [("firewall_denied", 3)].into());
+}
+
+const BRIDGE: &str = r#"
+[bridge.lan]
+[port.one]
+mode = "dedicated"
+bridge = "lan"
+[port.two]
+mode = "dedicated"
+bridge = "lan"
+[port.three]
+mode = "dedicated"
+bridge = "lan"
+"#;
+
+/// IEEE 802.1Q clause 8.7: the latest frame tells where a station is, also if a flow of its is cached there.
+#[test]
+fn a_station_that_moves_and_comes_back_is_found_where_it_is() {
+    let mut lab = Lab::new(BRIDGE);
+    let frame = |from, to| Packet::ethernet(from, to).ipv4("10.1.0.1", "10.1.0.2").udp(1, 2).build();
+    lab.inject("two", &frame(BOB, ALICE));
+    lab.inject("one", &frame(ALICE, BOB));
+    lab.inject("one", &frame(ALICE, BOB));
+    lab.inject("three", &frame(ALICE, BOB));
+    lab.inject("one", &frame(ALICE, BOB));
+    lab.take();
+    lab.inject("two", &frame(BOB, ALICE));
+    let ports: Vec<String> = lab.take().into_iter().map(|(port, _)| port).collect();
+    assert_eq!(ports, ["one"]);
+    assert_eq!(lab.counters().mac_moves, 2);
+}

@@ -1,0 +1,302 @@
+//! Packets too big for a tunnel, fragments, what the underlay teaches of its path, and the errors that routers owe.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::Lab;
+use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, Site, WAN};
+use common::sound::{assert_sound, told};
+use weir_dataplane::packet::builder::Packet;
+
+const FOUR: Site = Site { v6: false, chain: false, ecmp: false };
+const SIX: Site = Site { v6: true, ..FOUR };
+
+/// From the host in `blue` to the far end of the tunnel: an IPv4 packet of `len` bytes.
+fn four(len: usize) -> Packet {
+    Packet::ethernet(HOST, BLUE).ipv4("10.3.0.2", "10.4.0.2").udp(4000, 4001).payload(&vec![7; len - 28])
+}
+
+/// The same over IPv6.
+fn six(len: usize) -> Packet {
+    let packet = Packet::ethernet(HOST, BLUE).ipv6("2001:db8:3::2", "2001:db8:4::2");
+    packet.udp(4000, 4001).payload(&vec![7; len - 48])
+}
+
+impl Site {
+    /// Bytes of a frame in front of the inner Ethernet frame.
+    fn outer_len(self) -> usize {
+        self.overhead()
+    }
+}
+
+/// The largest IP packet that `make` gets through, by what the sender is told of a larger one.
+fn learned(lab: &mut Lab, make: impl Fn(usize) -> Packet) -> Option<u16> {
+    lab.inject("blue", &make(1500).build());
+    match lab.take().as_slice() {
+        [(port, frame)] if port == "blue" => Some(told(frame).mtu),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_sender_learns_the_exact_mtu_of_a_tunnel() {
+    // RFC 1191 section 4, RFC 4459 section 3.1: 1500 less 50 over IPv4, less 70 over IPv6.
+    for (site, mtu) in [(FOUR, 1450), (SIX, 1430)] {
+        let mut lab = Lab::new(&site.text());
+        for (fits, over) in
+            [(four(mtu).dont_fragment(), four(mtu + 1).dont_fragment()), (six(mtu), six(mtu + 1))]
+        {
+            let over = over.build();
+            lab.inject("blue", &over);
+            let sent = lab.take();
+            assert_eq!(sent.len(), 1);
+            assert_eq!(sent[0].0, "blue");
+            let error = told(&sent[0].1);
+            assert_eq!(usize::from(error.mtu), mtu);
+            let v6 = over[12..14] == [0x86, 0xdd];
+            assert_eq!(error.kind, if v6 { (2, 0) } else { (3, 4) });
+            let (from, to) = if v6 { ("2001:db8:3::1", "2001:db8:3::2") } else { ("10.3.0.1", "10.3.0.2") };
+            assert_eq!(error.source, from.parse::<std::net::IpAddr>().unwrap());
+            assert_eq!(error.destination, to.parse::<std::net::IpAddr>().unwrap());
+            // As much as 576 bytes over IPv4 and 1280 over IPv6 leave room for.
+            let room = if v6 { 1280 - 48 } else { 576 - 28 };
+            assert_eq!(error.quote, over[14..14 + room]);
+            lab.inject("blue", &fits.build());
+            let sent = lab.take();
+            assert_eq!(sent.len(), 1);
+            assert_eq!((sent[0].0.as_str(), sent[0].1.len()), ("wan", 1514), "fills the underlay exactly");
+            assert_sound(&sent[0].1);
+            assert_sound(&sent[0].1[site.outer_len()..]);
+        }
+        assert_eq!(lab.counters().dropped, BTreeMap::from([("packet_too_big", 2)]));
+    }
+}
+
+#[test]
+fn a_bridged_sender_learns_the_mtu_of_the_tunnel_too() {
+    for (site, mtu) in [(FOUR, 1450), (SIX, 1430)] {
+        let mut lab = Lab::new(&site.text());
+        let answer = Packet::ethernet(OTHER, HOST).ipv4("10.5.0.2", "10.5.0.1").udp(2, 1);
+        lab.inject("wan", &site.outer(5000, &answer.build()).build());
+        lab.take();
+        let big = Packet::ethernet(HOST, OTHER).ipv4("10.5.0.1", "10.5.0.2").dont_fragment().udp(1, 2);
+        lab.inject("one", &big.clone().payload(&vec![0; mtu + 1 - 28]).build());
+        let sent = lab.take();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].0, "one");
+        assert_eq!(sent[0].1[..6], [2, 0, 0, 0, 0, 0x0a], "to the sender's own address");
+        let error = told(&sent[0].1);
+        assert_eq!((error.kind, usize::from(error.mtu)), ((3, 4), mtu));
+        lab.inject("one", &big.payload(&vec![0; mtu - 28]).build());
+        let sent = lab.take();
+        assert_eq!((sent.len(), sent[0].0.as_str(), sent[0].1.len()), (1, "wan", 1514));
+    }
+}
+
+#[test]
+fn a_sender_to_an_unknown_station_learns_the_mtu_as_well() {
+    let mut lab = Lab::new(&FOUR.text());
+    let to = |mac| {
+        let big = Packet::ethernet(HOST, mac).ipv4("10.5.0.1", "10.5.0.2").dont_fragment().udp(1, 2);
+        big.payload(&[0; 1451 - 28]).build()
+    };
+    // Flooded to two members of the bridge domain, and too big for each of the two remote VTEPs.
+    lab.inject("one", &to(OTHER));
+    let sent = lab.take();
+    let (errors, copies): (Vec<_>, Vec<_>) = sent.iter().partition(|(port, _)| port == "one");
+    assert_eq!((errors.len(), copies.len()), (2, 2));
+    for (_, frame) in errors {
+        let error = told(frame);
+        assert_eq!((error.kind, error.mtu), ((3, 4), 1450));
+        assert_eq!(error.source, "10.5.0.2".parse::<std::net::IpAddr>().unwrap());
+    }
+    // RFC 1812 section 4.3.2.7: nothing about a link-level broadcast.
+    lab.inject("one", &to("ff:ff:ff:ff:ff:ff"));
+    let sent = lab.take();
+    assert_eq!(sent.len(), 2, "the copies that fit: {sent:02x?}");
+    assert_eq!(lab.counters().dropped, BTreeMap::from([("packet_too_big", 4)]));
+}
+
+#[test]
+fn a_router_tells_the_mtu_of_the_next_link() {
+    let text = FOUR.text().replacen("[port.wan]", "[port.wan]\nmtu = 1400", 1);
+    let mut lab = Lab::new(&text);
+    let packet = |len: usize| {
+        let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").dont_fragment();
+        packet.udp(1, 2).payload(&vec![0; len - 28]).build()
+    };
+    lab.inject("lan", &packet(1401));
+    lab.inject("lan", &packet(1400));
+    let sent = lab.take();
+    assert_eq!((sent.len(), sent[0].0.as_str(), sent[1].0.as_str()), (2, "lan", "wan"));
+    let error = told(&sent[0].1);
+    assert_eq!((error.kind, error.mtu), ((3, 4), 1400));
+}
+
+#[test]
+fn fragments_into_a_tunnel_make_the_packet_again() {
+    // RFC 791 section 3.2: DF is clear, so the inner packet is cut; the outer never is (RFC 7348 section 4.3).
+    for site in [FOUR, SIX] {
+        let mut lab = Lab::new(&site.text());
+        let payload: Vec<u8> = (0..1472u32).map(|n| n as u8).collect();
+        let packet = four(1500).identification(77).payload(&payload).build();
+        for _ in 0..2 {
+            lab.inject("blue", &packet);
+            let sent = lab.take();
+            assert_eq!(sent.len(), 2);
+            let mut data = Vec::new();
+            for (at, (port, frame)) in sent.iter().enumerate() {
+                assert_eq!(port, "wan");
+                assert!(frame.len() <= 1514);
+                assert_sound(frame);
+                let inner = &frame[site.outer_len()..];
+                assert_eq!(
+                    inner[..14],
+                    [[2, 0, 0, 0, 4, 1], [2, 0, 0, 0, 4, 0]].concat()[..]
+                        .iter()
+                        .copied()
+                        .chain([8, 0])
+                        .collect::<Vec<_>>()[..]
+                );
+                let ip = &inner[14..];
+                assert_eq!(ip[4..6], [0, 77]);
+                assert_eq!(ip[8], 63, "one hop");
+                let field = u16::from_be_bytes([ip[6], ip[7]]);
+                assert_eq!(usize::from(field & 0x1fff) * 8, data.len());
+                assert_eq!(field & 0x2000 != 0, at == 0, "more fragments but for the last");
+                data.extend_from_slice(&ip[20..]);
+            }
+            assert_eq!(data, packet[34..]);
+        }
+        let counters = lab.counters();
+        assert_eq!((counters.received, counters.originated, counters.transmitted), (2, 2, 4));
+    }
+}
+
+/// "Too big" from a router of the underlay, about an outer packet that weir sent.
+fn underlay_error(site: Site, outer: &[u8], mtu: u16) -> Vec<u8> {
+    let [a, b] = mtu.to_be_bytes();
+    let quote = &outer[14..14 + if site.v6 { 600 } else { 56 }];
+    if site.v6 {
+        let router = Packet::ethernet("02:00:00:00:00:99", WAN).ipv6("2001:db8:ffff::9", "2001:db8:f::1");
+        router.icmp(2, 0, [0, 0, a, b]).payload(quote).build()
+    } else {
+        let router = Packet::ethernet("02:00:00:00:00:99", WAN).ipv4("198.51.100.9", "192.0.2.1");
+        router.icmp(3, 4, [0, 0, a, b]).payload(quote).build()
+    }
+}
+
+#[test]
+fn what_the_underlay_teaches_is_forgotten_after_ten_minutes() {
+    // RFC 1191 section 6.3, RFC 8201 section 4, RFC 4459 section 3.2.
+    for (site, mtu, learns) in [(FOUR, 1450, 1350), (SIX, 1430, 1330)] {
+        let mut lab = Lab::new(&site.text());
+        let large = four(mtu).dont_fragment().build();
+        lab.inject("blue", &large);
+        let sent = lab.take();
+        assert_eq!(sent.len(), 1);
+        lab.inject("wan", &underlay_error(site, &sent[0].1, 1400));
+        assert_eq!(lab.counters().consumed, 1);
+        assert!(lab.take().is_empty());
+        // The flow is cached, and follows all the same.
+        lab.inject("blue", &large);
+        let sent = lab.take();
+        assert_eq!((sent.len(), sent[0].0.as_str(), told(&sent[0].1).mtu), (1, "blue", learns));
+        assert_eq!(learned(&mut lab, six), Some(learns), "all packets to that VTEP");
+        // The flow never rests, so its program is not simply forgotten.
+        for _ in 0..119 {
+            lab.wait_ms(5_000);
+            lab.inject("blue", &four(100).build());
+        }
+        lab.take();
+        assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(learns), "after 595 seconds");
+        lab.wait_ms(6_000);
+        assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(mtu as u16), "after 601 seconds");
+        lab.inject("blue", &large);
+        assert_eq!(lab.take()[0].0, "wan");
+    }
+}
+
+#[test]
+fn a_jump_of_the_clock_forgets_as_well() {
+    let mut lab = Lab::new(&FOUR.text());
+    lab.inject("blue", &four(1450).dont_fragment().build());
+    let sent = lab.take();
+    lab.inject("wan", &underlay_error(FOUR, &sent[0].1, 1000));
+    assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(950));
+    lab.wait_ms(2 * 3600 * 1000);
+    lab.take();
+    assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(1450));
+}
+
+#[test]
+fn an_error_about_a_packet_that_weir_cannot_have_sent_teaches_nothing() {
+    // RFC 5927 section 7.
+    let mut lab = Lab::new(&FOUR.text());
+    lab.inject("blue", &four(1450).dont_fragment().build());
+    let outer = lab.take().remove(0).1;
+    let forge = |at: usize, value: u8| {
+        let mut forged = outer.clone();
+        forged[at] = value;
+        underlay_error(FOUR, &forged, 1000)
+    };
+    // Another source, remote, protocol, source port, destination port, VNI; and DF clear.
+    for (at, value) in [(29, 9), (33, 9), (23, 6), (34, 1), (36, 0), (48, 1), (20, 0)] {
+        lab.inject("wan", &forge(at, value));
+        lab.take();
+        assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(1450), "byte {at}");
+    }
+    // No larger than before, and not below the floor.
+    lab.inject("wan", &underlay_error(FOUR, &outer, 1501));
+    assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(1450));
+    lab.inject("wan", &underlay_error(FOUR, &outer, 68));
+    assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(576 - 50));
+    assert_eq!(learned(&mut lab, six), Some(1280), "never below 1280 (RFC 8200 section 5)");
+}
+
+#[test]
+fn a_ttl_that_runs_out_is_told_from_the_address_towards_the_sender() {
+    let mut lab = Lab::new(&FOUR.text());
+    let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").ttl(1).udp(1, 2).payload(b"hello");
+    lab.inject("lan", &packet.build());
+    let (port, frame) = lab.take().remove(0);
+    let error = told(&frame);
+    assert_eq!((port.as_str(), error.kind), ("lan", (11, 0)));
+    assert_eq!(error.source, "10.1.0.1".parse::<std::net::IpAddr>().unwrap());
+    assert_eq!(error.quote, packet.build_network());
+}
+
+#[test]
+fn errors_go_back_through_the_tunnel_that_the_packet_came_from() {
+    for site in [FOUR, SIX] {
+        let mut lab = Lab::new(&site.text());
+        let inner = Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2").ttl(1).udp(1, 2);
+        lab.inject("wan", &site.outer(100, &inner.build()).build());
+        let (port, frame) = lab.take().remove(0);
+        assert_eq!(port, "wan");
+        assert_sound(&frame);
+        let error = told(&frame[site.outer_len()..]);
+        assert_eq!(error.kind, (11, 0));
+        assert_eq!(error.source, "10.255.0.1".parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(error.quote, inner.build_network());
+    }
+}
+
+#[test]
+fn errors_are_limited_to_the_rate() {
+    // RFC 1812 section 4.3.2.8.
+    let mut lab = Lab::new(&FOUR.text().replacen("[limits]", "[limits]\nicmp-errors-per-second = 5", 1));
+    let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").ttl(1).udp(1, 2).build();
+    for _ in 0..20 {
+        lab.inject("lan", &packet);
+    }
+    assert_eq!((lab.take().len(), lab.counters().icmp_limited), (5, 15));
+    lab.wait_ms(400);
+    lab.inject("lan", &packet);
+    lab.inject("lan", &packet);
+    lab.inject("lan", &packet);
+    assert_eq!(lab.take().len(), 2);
+    assert_eq!(lab.counters().dropped, BTreeMap::from([("ttl_expired", 23)]));
+}

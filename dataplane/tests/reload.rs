@@ -1,0 +1,105 @@
+//! What survives a change of the configuration, and what must not.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{Lab, config};
+use weir_dataplane::packet::builder::Packet;
+
+const ALICE: &str = "02:00:00:00:00:0a";
+const BOB: &str = "02:00:00:00:00:0b";
+
+fn frame(from: &str, to: &str) -> Vec<u8> {
+    Packet::ethernet(from, to).ipv4("10.1.0.1", "10.1.0.2").udp(1, 2).build()
+}
+
+fn bridges(two: &str) -> String {
+    format!(
+        r#"
+[bridge.red]
+[bridge.blue]
+[port.one]
+mode = "dedicated"
+bridge = "red"
+[port.two]
+mode = "dedicated"
+bridge = "{two}"
+[port.three]
+mode = "dedicated"
+bridge = "blue"
+[port.four]
+mode = "dedicated"
+bridge = "red"
+"#
+    )
+}
+
+#[test]
+fn addresses_learned_behind_a_port_that_changes_its_bridge_are_forgotten() {
+    let mut lab = Lab::new(&bridges("red"));
+    lab.inject("two", &frame(BOB, ALICE));
+    lab.inject("one", &frame(ALICE, BOB));
+    lab.take();
+    lab.engine.apply(&config(&bridges("blue"))).unwrap();
+    lab.inject("one", &frame(ALICE, BOB));
+    assert_eq!(lab.take()[0].0, "four", "unknown: flooded within red");
+    lab.inject("three", &frame(ALICE, BOB));
+    assert_eq!(lab.take()[0].0, "two", "flooded within blue");
+    lab.engine.apply(&config(&bridges("red"))).unwrap();
+    lab.inject("one", &frame(ALICE, BOB));
+    let mut ports: Vec<String> = lab.take().into_iter().map(|(port, _)| port).collect();
+    ports.sort_unstable();
+    assert_eq!(
+        ports,
+        ["four", "two"],
+        "what was learned before the port left is not believed when it is back"
+    );
+}
+
+fn router(wan: &str, mac: &str) -> String {
+    format!(
+        r#"
+[bridge.lan]
+[port.a]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.b]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+{wan}
+[[neighbour]]
+port = "a"
+ip = "10.1.0.2"
+mac = "{mac}"
+"#
+    )
+}
+
+const ROUTED: &str = r#"addresses = ["10.2.0.1/24"]"#;
+
+fn neighbours(lab: &Lab) -> Vec<(String, u32, String)> {
+    let entries = lab.engine.snapshot().tables.neighbours.entries(lab.engine.now());
+    let text = |mac: Option<weir_config::MacAddress>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    entries.into_iter().map(|entry| (entry.ip.to_string(), entry.adjacency.0, text(entry.mac))).collect()
+}
+
+#[test]
+fn a_static_neighbour_with_a_new_address_keeps_its_adjacency() {
+    let mut lab = Lab::new(&router(ROUTED, ALICE));
+    assert_eq!(neighbours(&lab), [("10.1.0.2".to_owned(), 0, ALICE.to_owned())]);
+    lab.engine.apply(&config(&router(ROUTED, BOB))).unwrap();
+    assert_eq!(neighbours(&lab), [("10.1.0.2".to_owned(), 0, BOB.to_owned())]);
+}
+
+#[test]
+fn neighbours_of_an_interface_that_is_routed_no_more_are_forgotten() {
+    let mut lab = Lab::new(&router(ROUTED, ALICE));
+    let packet = Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.2", "10.2.0.9").udp(1, 2).build();
+    lab.inject("a", &packet);
+    let request = lab.take().remove(0);
+    lab.answer_arp(&request, BOB);
+    assert_eq!(neighbours(&lab).len(), 2);
+    lab.engine.apply(&config(&router("bridge = \"lan\"", ALICE))).unwrap();
+    assert_eq!(neighbours(&lab).len(), 1);
+}
