@@ -32,6 +32,8 @@ bitflags! {
         const POP_TAG = 1 << 9;
         /// Forwarded by a router, not made by it: decrement TTL or hop limit.
         const DECREMENT_TTL = 1 << 10;
+        /// Only forwarded by a router.
+        const FORWARD = Self::ROUTE.bits() | Self::DECREMENT_TTL.bits();
     }
 }
 

@@ -125,13 +125,24 @@ fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropR
     Ok(suspicious_source(frame.bytes(), meta))
 }
 
+/// First bytes of IPv4 sources to be looked at: this network, loopback, link-local, and multicast and beyond.
+const SUSPICIOUS_V4: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut first = 0;
+    while first < 256 {
+        table[first] = matches!(first, 0 | 127 | 169 | 224..);
+        first += 1;
+    }
+    table
+};
+
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
 /// closer. A flow key without the source cannot tell.
 #[inline]
 fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     let at = usize::from(meta.l3_offset);
     match meta.l3 {
-        L3::V4 => packet.get(at + 12).is_none_or(|first| matches!(first, 0 | 127 | 169 | 224..)),
+        L3::V4 => packet.get(at + 12).is_none_or(|first| SUSPICIOUS_V4[usize::from(*first)]),
         L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
         L3::Arp | L3::Other => false,
     }
