@@ -115,6 +115,72 @@ impl Replay<'_> {
         meters: &mut MeterCache,
         now: Nanos,
     ) -> Outcome {
+        match self.tunnel(frame, meta, program, meters, now) {
+            Some(outcome) => outcome,
+            None => self.run_any(frame, meta, program, rewrite, meters, now),
+        }
+    }
+
+    /// [`Ops::TUNNEL`], perhaps metered, on a packet without tags, over IPv4 to a port without tags: in one piece, as
+    /// [`forward`](Self::forward). `None`, and nothing done, if anything is otherwise.
+    #[inline(always)]
+    fn tunnel(
+        &self,
+        frame: &mut Frame,
+        meta: &Meta,
+        program: &Program,
+        meters: &mut MeterCache,
+        now: Nanos,
+    ) -> Option<Outcome> {
+        if program.ops.difference(Ops::ASIDE) != Ops::TUNNEL {
+            return None;
+        }
+        let egress = self.egress.get(program.egress.index())?;
+        let outer = self.endpoints.get(program.endpoint.index())?;
+        let link = self.inner.get(program.endpoint.index())?;
+        let plain = (meta.l3_offset == 14) & (meta.outer_ecn == 0) & meta.is_ip() & (egress.vlan == 0);
+        let fits = (meta.l3_len <= program.mtu) & (meta.end() <= frame.len()) & (frame.headroom() >= 50);
+        if !(plain & fits & (meta.ttl > 1) & outer.is_v4()) {
+            return None;
+        }
+        let Link::Resolved(mac) = self.adjacencies.link(program.adjacency) else { return None };
+        // The hash reads the packet where the parser saw it, so before its start moves.
+        let source_port = source_port(hash::flow_hash(frame.bytes(), meta, self.seed));
+        if program.ops.contains(Ops::METER) && !self.spend(program, meters, meta.l3_len, now) {
+            return Some(Outcome::Drop(DropReason::Policed));
+        }
+        let grown = frame.truncate(meta.end()) && frame.grow_front(50);
+        // [outer Ethernet][outer IP, UDP, VXLAN][inner Ethernet][packet]
+        let headers = frame.bytes_mut().split_first_chunk_mut::<64>().filter(|_| grown);
+        let Some((headers, packet)) = headers else { return Some(Outcome::Drop(DropReason::NoHeadroom)) };
+        if let Some(header) = packet.first_chunk_mut() {
+            edit::decrement_header_ttl(header, meta.l3);
+        }
+        fill_ethernet(headers, 0, mac, egress.mac, ether_type::IPV4);
+        let inner_len = meta.l3_len.saturating_add(14);
+        outer.write_outer(&mut headers[14..50], inner_len, Some(meta.traffic_class), source_port);
+        fill_ethernet(headers, 50, link.destination, link.source, meta.ether_type);
+        Some(Outcome::Send(egress.port))
+    }
+
+    /// Spends tokens of all the program's meters. False if one has too few.
+    #[inline(always)]
+    fn spend(&self, program: &Program, meters: &mut MeterCache, l3_len: u16, now: Nanos) -> bool {
+        let ids = program.meters.iter().take(usize::from(program.meter_count));
+        ids.fold(true, |enough, id| enough && meters.spend(self.meters, MeterId(u32::from(*id)), l3_len, now))
+    }
+
+    /// Any program on any packet.
+    #[inline(never)]
+    fn run_any(
+        &self,
+        frame: &mut Frame,
+        meta: &Meta,
+        program: &Program,
+        rewrite: impl FnOnce() -> Rewrite,
+        meters: &mut MeterCache,
+        now: Nanos,
+    ) -> Outcome {
         let ops = program.ops;
         if ops.contains(Ops::DROP) {
             return Outcome::Drop(program.reason);
@@ -157,11 +223,9 @@ impl Replay<'_> {
             }
         }
         if ops.contains(Ops::METER) {
-            for meter in program.meters.iter().take(usize::from(program.meter_count)) {
-                let len = u16::try_from(l3_len).unwrap_or(u16::MAX);
-                if !meters.spend(self.meters, MeterId(u32::from(*meter)), len, now) {
-                    return Outcome::Drop(DropReason::Policed);
-                }
+            let len = u16::try_from(l3_len).unwrap_or(u16::MAX);
+            if !self.spend(program, meters, len, now) {
+                return Outcome::Drop(DropReason::Policed);
             }
         }
         let mut class = meta.traffic_class;
@@ -216,24 +280,12 @@ impl Replay<'_> {
     ) -> bool {
         let Some(outer) = self.endpoints.get(program.endpoint.index()) else { return false };
         // The hash reads the packet where the parser saw it, so before its start moves.
-        let source_port = 0xc000 | (hash::flow_hash(frame.bytes(), meta, self.seed) >> 48) as u16 & 0x3fff;
+        let source_port = source_port(hash::flow_hash(frame.bytes(), meta, self.seed));
         let inner_class = meta.is_ip().then_some(class);
         if program.ops.contains(Ops::ROUTE) {
             let link = self.inner.get(program.endpoint.index()).copied().unwrap_or_default();
             let inner = Egress { mac: link.source, ..Egress::default() };
             let destination = inner_mac.unwrap_or(link.destination);
-            if outer.is_v4() && egress.vlan == 0 && meta.l3_offset == 14 {
-                // All headers at once, the inner Ethernet header in the place of the packet's old one.
-                if !(frame.truncate(meta.end()) && frame.grow_front(50)) {
-                    return false;
-                }
-                let Some(headers) = frame.bytes_mut().first_chunk_mut::<64>() else { return false };
-                fill_ethernet(headers, 0, outer_mac, egress.mac, ether_type::IPV4);
-                let inner_len = meta.l3_len.saturating_add(14);
-                outer.write_outer(&mut headers[14..50], inner_len, inner_class, source_port);
-                fill_ethernet(headers, 50, destination, link.source, meta.ether_type);
-                return true;
-            }
             if !reframe(frame, meta, destination, inner) {
                 return false;
             }
@@ -252,6 +304,12 @@ impl Replay<'_> {
         let kind = if outer.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
         push_ethernet(frame, outer_mac, egress, kind)
     }
+}
+
+/// A tunnel's UDP source port (RFC 7348 section 5), from the high bits of a flow's hash.
+#[inline]
+fn source_port(hash: u64) -> u16 {
+    0xc000 | (hash >> 48) as u16 & 0x3fff
 }
 
 /// Bytes behind the Ethernet header and its tags.

@@ -90,7 +90,9 @@ impl Core {
             if !*slow {
                 let vteps = snapshot.pipeline.vteps_of(vrf);
                 if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
-                    let inner = decapsulate(decap?, frame, meta)?;
+                    let Decap { scope: inner, endpoint, strip, inner_len, outer_ecn } = decap?;
+                    decapsulate(strip, inner_len, frame, meta)?;
+                    (meta.outer_ecn, meta.endpoint) = (outer_ecn, endpoint.0);
                     scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
                     if matches!(scope.domain, Domain::Vrf(_)) {
                         *slow = admit_routed(scope, frame, meta)?;
@@ -148,19 +150,18 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs, and parses the inner frame.
+// Numbers, not a [`Decap`]: they come in registers.
 #[inline(never)]
-fn decapsulate(decap: Decap, frame: &mut Frame, meta: &mut Meta) -> Result<ScopeId, DropReason> {
-    if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
+fn decapsulate(strip: usize, inner_len: usize, frame: &mut Frame, meta: &mut Meta) -> Result<(), DropReason> {
+    if !(frame.strip(strip) && frame.set_len(inner_len)) {
         return Err(DropReason::VxlanMalformed);
     }
     packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
     if meta.vlan_tags > 0 {
         return Err(DropReason::VxlanInnerVlan);
     }
-    meta.outer_ecn = decap.outer_ecn;
-    meta.endpoint = decap.endpoint.0;
-    Ok(decap.scope)
+    Ok(())
 }
 
 /// Out of the way of what is well-formed.
