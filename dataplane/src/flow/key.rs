@@ -10,7 +10,7 @@ use crate::packet::{FragmentKind, L3, Meta};
 /// | word | content |
 /// | --- | --- |
 /// | 0 | scope (16 bits), L3, fragment kind, protocol, DSCP, TCP flags (8 each), 0 |
-/// | 1 | source port, destination port, EtherType (16 each), ICMP type, ICMP code (8 each) |
+/// | 1 | source port, EtherType, destination port (16 each), ICMP type, ICMP code (8 each) |
 /// | 2 | Ethernet destination (48), tunnel endpoint that it came from (16) |
 /// | 3 | Ethernet source (48) |
 /// | 4, 5 | IP source |
@@ -42,8 +42,8 @@ impl FlowMask {
                 | on(FieldSet::DSCP, 0xff << 40)
                 | on(FieldSet::TCP_FLAGS, 0xff << 48),
             on(FieldSet::SOURCE_PORT, 0xffff)
-                | on(FieldSet::DESTINATION_PORT, 0xffff << 16)
-                | on(FieldSet::ETHER_TYPE, 0xffff << 32)
+                | on(FieldSet::DESTINATION_PORT, 0xffff << 32)
+                | on(FieldSet::ETHER_TYPE, 0xffff << 16)
                 | on(FieldSet::ICMP_TYPE, 0xffff << 48),
             on(FieldSet::ETHER_DESTINATION, u64::MAX),
             on(FieldSet::ETHER_SOURCE, u64::MAX),
@@ -79,9 +79,10 @@ impl FlowKey {
         let w1 = if m[1] == 0 {
             0
         } else {
+            // The ports stand apart: the parser wrote each by itself, and one read of both would wait for the writes.
             u64::from(meta.source_port)
-                | u64::from(meta.destination_port) << 16
-                | u64::from(meta.ether_type) << 32
+                | u64::from(meta.ether_type) << 16
+                | u64::from(meta.destination_port) << 32
                 | u64::from(meta.icmp_type) << 48
                 | u64::from(meta.icmp_code) << 56
         };
@@ -164,7 +165,7 @@ impl FlowKey {
             put("ether-destination", &mac(k[2]));
         }
         if fields.contains(FieldSet::ETHER_TYPE) {
-            put("ether-type", &format_args!("{:#06x}", (k[1] >> 32) as u16));
+            put("ether-type", &format_args!("{:#06x}", (k[1] >> 16) as u16));
         }
         let address = |low: u64, high: u64| -> Option<std::net::IpAddr> {
             match l3 {
@@ -191,7 +192,7 @@ impl FlowKey {
             put("source-port", &(k[1] as u16));
         }
         if fields.contains(FieldSet::DESTINATION_PORT) && l3 >= 4 {
-            put("destination-port", &((k[1] >> 16) as u16));
+            put("destination-port", &((k[1] >> 32) as u16));
         }
         if fields.contains(FieldSet::DSCP) && l3 >= 4 {
             put("dscp", &((k[0] >> 40) as u8));

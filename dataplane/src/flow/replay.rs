@@ -104,55 +104,40 @@ impl Replay<'_> {
         Ok((egress.port, frame))
     }
 
-    /// Does what `program` says to the packet in `frame`. `rewrite` is asked only by a program with [`Ops::REWRITE`].
-    #[inline(never)]
-    pub fn run(
-        &self,
-        frame: &mut Frame,
-        meta: &Meta,
-        program: &Program,
-        rewrite: impl FnOnce() -> Rewrite,
-        meters: &mut MeterCache,
-        now: Nanos,
-    ) -> Outcome {
-        match self.tunnel(frame, meta, program, meters, now) {
-            Some(outcome) => outcome,
-            None => self.run_any(frame, meta, program, rewrite, meters, now),
-        }
-    }
-
     /// [`Ops::TUNNEL`], perhaps metered, on a packet without tags, over IPv4 to a port without tags: in one piece, as
-    /// [`forward`](Self::forward). `None`, and nothing done, if anything is otherwise.
+    /// [`forward`](Self::forward). The frame is given back as it was if anything is otherwise.
     #[inline(always)]
-    fn tunnel(
+    pub fn tunnel(
         &self,
-        frame: &mut Frame,
+        mut frame: Frame,
         meta: &Meta,
         program: &Program,
         meters: &mut MeterCache,
         now: Nanos,
-    ) -> Option<Outcome> {
+    ) -> Result<(Outcome, Frame), Frame> {
         if program.ops.difference(Ops::ASIDE) != Ops::TUNNEL {
-            return None;
+            return Err(frame);
         }
-        let egress = self.egress.get(program.egress.index())?;
-        let outer = self.endpoints.get(program.endpoint.index())?;
-        let link = self.inner.get(program.endpoint.index())?;
+        let Some(egress) = self.egress.get(program.egress.index()) else { return Err(frame) };
+        let Some(outer) = self.endpoints.get(program.endpoint.index()) else { return Err(frame) };
+        let Some(link) = self.inner.get(program.endpoint.index()) else { return Err(frame) };
         let plain = (meta.l3_offset == 14) & (meta.outer_ecn == 0) & meta.is_ip() & (egress.vlan == 0);
         let fits = (meta.l3_len <= program.mtu) & (meta.end() <= frame.len()) & (frame.headroom() >= 50);
         if !(plain & fits & (meta.ttl > 1) & outer.is_v4()) {
-            return None;
+            return Err(frame);
         }
-        let Link::Resolved(mac) = self.adjacencies.link(program.adjacency) else { return None };
+        let Link::Resolved(mac) = self.adjacencies.link(program.adjacency) else { return Err(frame) };
         // The hash reads the packet where the parser saw it, so before its start moves.
         let source_port = source_port(hash::flow_hash(frame.bytes(), meta, self.seed));
         if program.ops.contains(Ops::METER) && !self.spend(program, meters, meta.l3_len, now) {
-            return Some(Outcome::Drop(DropReason::Policed));
+            return Ok((Outcome::Drop(DropReason::Policed), frame));
         }
         let grown = frame.truncate(meta.end()) && frame.grow_front(50);
         // [outer Ethernet][outer IP, UDP, VXLAN][inner Ethernet][packet]
         let headers = frame.bytes_mut().split_first_chunk_mut::<64>().filter(|_| grown);
-        let Some((headers, packet)) = headers else { return Some(Outcome::Drop(DropReason::NoHeadroom)) };
+        let Some((headers, packet)) = headers else {
+            return Ok((Outcome::Drop(DropReason::NoHeadroom), frame));
+        };
         if let Some(header) = packet.first_chunk_mut() {
             edit::decrement_header_ttl(header, meta.l3);
         }
@@ -160,7 +145,7 @@ impl Replay<'_> {
         let inner_len = meta.l3_len.saturating_add(14);
         outer.write_outer(&mut headers[14..50], inner_len, Some(meta.traffic_class), source_port);
         fill_ethernet(headers, 50, link.destination, link.source, meta.ether_type);
-        Some(Outcome::Send(egress.port))
+        Ok((Outcome::Send(egress.port), frame))
     }
 
     /// Spends tokens of all the program's meters. False if one has too few.
@@ -170,9 +155,10 @@ impl Replay<'_> {
         ids.fold(true, |enough, id| enough && meters.spend(self.meters, MeterId(u32::from(*id)), l3_len, now))
     }
 
-    /// Any program on any packet.
+    /// Does what `program` says to the packet in `frame`: any program, any packet. `rewrite` is asked only by a program
+    /// with [`Ops::REWRITE`].
     #[inline(never)]
-    fn run_any(
+    pub fn run(
         &self,
         frame: &mut Frame,
         meta: &Meta,

@@ -193,14 +193,26 @@ impl Core {
             if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
                 let rewrite = || rewrites.of(slot);
-                let mut frame = match replay.forward(frame, meta, &entry.program) {
+                let frame = match replay.forward(frame, meta, &entry.program) {
                     Ok((port, frame)) => {
                         self.stage.push(port, frame);
                         return true;
                     }
                     Err(frame) => frame,
                 };
-                match replay.run(&mut frame, meta, &entry.program, rewrite, &mut self.meters, self.now) {
+                let (outcome, frame) =
+                    match replay.tunnel(frame, meta, &entry.program, &mut self.meters, self.now) {
+                        Ok((Outcome::Send(port), frame)) => {
+                            self.stage.push(port, frame);
+                            return true;
+                        }
+                        Ok(done) => done,
+                        Err(mut frame) => {
+                            let (program, meters) = (&entry.program, &mut self.meters);
+                            (replay.run(&mut frame, meta, program, rewrite, meters, self.now), frame)
+                        }
+                    };
+                match outcome {
                     Outcome::Send(port) => self.stage.push(port, frame),
                     other => {
                         let (program, rewrite) = (entry.program, rewrite());
