@@ -193,11 +193,6 @@ mod tests {
     fn a_shared_port_without_prefixes_needs_no_exceptions() {
         assert!(steering_of("[port.up]\ndevice = \"eth0\"\naddresses = [\"192.0.2.1/24\"]").kept.is_empty());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn the_fill_rings_of_all_queues_take_at_most_half_of_the_frames() {
