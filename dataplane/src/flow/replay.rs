@@ -151,8 +151,12 @@ impl Replay<'_> {
     /// Spends tokens of all the program's meters. False if one has too few.
     #[inline(always)]
     fn spend(&self, program: &Program, meters: &mut MeterCache, l3_len: u16, now: Nanos) -> bool {
-        let ids = program.meters.iter().take(usize::from(program.meter_count));
-        ids.fold(true, |enough, id| enough && meters.spend(self.meters, MeterId(u32::from(*id)), l3_len, now))
+        for id in program.meters.iter().take(usize::from(program.meter_count)) {
+            if !meters.spend(self.meters, MeterId(u32::from(*id)), l3_len, now) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Does what `program` says to the packet in `frame`: any program, any packet. `rewrite` is asked only by a program
