@@ -74,11 +74,9 @@ pub(super) fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a P
     (1 << share.clamp(64, 1024).ilog2()).min(1024)
 }
 
-/// Receive queues of a device, 1 if it cannot be told.
+/// Receive queues of a device, 1 if it cannot be told. Asked of the device: /sys may show another network namespace.
 fn receive_queues(device: &str) -> usize {
-    let queues = std::fs::read_dir(format!("/sys/class/net/{device}/queues"));
-    let receive = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("rx-");
-    queues.map_or(1, |all| all.flatten().filter(receive).count().max(1))
+    AfXdpPort::receive_queues(device).unwrap_or(1)
 }
 
 /// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of

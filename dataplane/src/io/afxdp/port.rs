@@ -174,6 +174,11 @@ impl AfXdpPort {
         Ok((port, queues))
     }
 
+    /// Receive queues of a device in the calling thread's network namespace, if there is such a device.
+    pub fn receive_queues(device: &str) -> Option<usize> {
+        Device::find(device).ok().map(|device| device.queues().receive as usize)
+    }
+
     /// What the port is and got when it was opened.
     pub fn info(&self) -> &PortInfo {
         &self.info
