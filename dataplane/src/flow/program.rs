@@ -60,6 +60,8 @@ pub struct Program {
     pub meter_count: u8,
     /// Meters (ids below 65536).
     pub meters: [u16; MAX_METERS],
+    /// TCP SYNs announce segments that fit an IP packet of this many bytes at most; `u16::MAX`: as they are.
+    pub clamp: u16,
     /// Session, with [`Ops::SESSION`].
     pub session: SessionId,
 }
@@ -103,6 +105,9 @@ impl Program {
         if self.ops.contains(Ops::ENCAPSULATE) {
             words.push(format!("encapsulate endpoint {}", self.endpoint.0));
         }
+        if self.clamp != u16::MAX {
+            words.push(format!("clamp mss to mtu {}", self.clamp));
+        }
         words.push(format!("send {} mtu {}", names(self.egress), self.mtu));
         if self.ops.contains(Ops::WATCH_TCP) {
             words.push("watch tcp flags".into());
@@ -123,6 +128,7 @@ impl Default for Program {
             reason: DropReason::InternalError,
             meter_count: 0,
             meters: [0; MAX_METERS],
+            clamp: u16::MAX,
             session: SessionId(u32::MAX),
         }
     }
