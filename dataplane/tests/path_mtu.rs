@@ -323,7 +323,10 @@ fn where_it_is_configured_syns_tell_a_segment_size_that_fits_both_ways() {
         // By a walk, and then by replay.
         for _ in 0..2 {
             lab.inject("blue", &syn(Packet::ethernet(HOST, BLUE).ipv4("10.3.0.2", "10.4.0.2"), SYN));
-            lab.inject("blue", &syn(Packet::ethernet(HOST, BLUE).ipv6("2001:db8:3::2", "2001:db8:4::2"), SYN));
+            lab.inject(
+                "blue",
+                &syn(Packet::ethernet(HOST, BLUE).ipv6("2001:db8:3::2", "2001:db8:4::2"), SYN),
+            );
             let answer = syn(Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2"), SYN | ACK);
             lab.inject("wan", &site.outer(100, &answer).build());
             let sent = lab.take();

@@ -182,9 +182,11 @@ impl Walker<'_> {
 
     /// The largest L3 packet that fits `tunnel` back towards `endpoint`, in bytes; `u16::MAX` where there is no way back.
     fn way_back(&self, tunnel: &Scope, endpoint: EndpointId, hash: u64, now: Nanos) -> u16 {
-        let way = self.pipeline.endpoints.get(endpoint.index()).and_then(|remote| {
-            self.next_hop(remote.underlay, remote.remote, hash.rotate_left(32)).ok()
-        });
+        let way = self
+            .pipeline
+            .endpoints
+            .get(endpoint.index())
+            .and_then(|remote| self.next_hop(remote.underlay, remote.remote, hash.rotate_left(32)).ok());
         way.map_or(u16::MAX, |(egress, _)| self.tunnel_mtu(tunnel, endpoint, egress, now))
     }
 

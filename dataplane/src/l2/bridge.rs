@@ -135,7 +135,8 @@ mod tests {
             let bridge = Bridge::new(BridgeId(1), &config, vec![port(1), port(2)]);
             for last in 0..=0x0f {
                 let passes = stp && last == 0 || lldp && last == 0x0e;
-                let expected = if passes { Forward::Flood } else { Forward::Drop(DropReason::BridgeReserved) };
+                let expected =
+                    if passes { Forward::Flood } else { Forward::Drop(DropReason::BridgeReserved) };
                 assert_eq!(bridge.forward(&MacTable::new(4), port(1), group(last), 0), expected);
             }
         }

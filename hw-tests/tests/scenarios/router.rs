@@ -122,7 +122,11 @@ fn equal_cost_paths_share_the_flows_and_a_flow_stays_on_its_path() {
     lab.wire(&alice, &router, "pods");
     lab.wire(&router, &north, "north");
     lab.wire(&router, &south, "south");
-    lab.start();
+    // Both next hops are known, so that no datagram waits for one; and nobody answers, so that none is refused to be sent.
+    for (router, address) in [(&north, "192.0.2.2"), (&south, "192.0.2.6")] {
+        alice.ping(address).expect_all();
+        router.ip("route del default");
+    }
     let (mut to_north, mut to_south) = (north.capture("north"), south.capture("south"));
     // 64 flows of 3 datagrams.
     let flows = "for p in $(seq 7001 7064); do exec 3>/dev/udp/10.9.0.1/$p; for n in 1 2 3; do echo $n >&3; done; done";

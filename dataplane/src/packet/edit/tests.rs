@@ -241,7 +241,9 @@ fn a_larger_segment_size_is_lowered_wherever_its_option_stands() {
 
 #[test]
 fn a_segment_without_a_sound_segment_size_stays_as_it_is() {
-    for options in [&[][..], &[0, 2, 4, 255], &[2, 3, 255, 255], &[8, 0, 2, 4], &[1, 1, 1, 2], &[3, 200, 0, 0]] {
+    for options in
+        [&[][..], &[0, 2, 4, 255], &[2, 3, 255, 255], &[8, 0, 2, 4], &[1, 1, 1, 2], &[3, 200, 0, 0]]
+    {
         let before = v4(A, B).tcp(1, 2).flags(2).tcp_options(options).build();
         let mut frame = before.clone();
         assert!(!clamp_mss(&mut frame, &parse(&before).unwrap(), 576), "{options:?}");
