@@ -14,14 +14,16 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// How long a request may take: putting a configuration in force waits for devices.
-const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// How long a change may take: putting a configuration in force waits for devices.
+const CHANGE_TIME: Duration = Duration::from_secs(60);
+/// How long an answer may take that only tells something.
+const READ_TIME: Duration = Duration::from_secs(10);
 
 /// Why there is no answer to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers on the socket.
-    #[error("cannot reach weir at {path}: {error} (is it running?)")]
+    #[error("cannot reach weir at {path}: {error}{}", advice(error))]
     Unreachable {
         /// The socket's path.
         path: PathBuf,
@@ -48,6 +50,15 @@ pub enum ClientError {
     },
 }
 
+/// What to do about a socket that cannot be opened.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => " (is it running?)",
+        io::ErrorKind::PermissionDenied => " (be root, or of the group that owns the socket)",
+        _ => "",
+    }
+}
+
 /// A request's body and its content type.
 pub struct Payload {
     /// `application/toml` or `application/json`.
@@ -71,9 +82,10 @@ pub fn request(
         .enable_all()
         .build()
         .map_err(|error| broken(error.to_string()))?;
+    let limit = if method == Method::GET { READ_TIME } else { CHANGE_TIME };
     let (status, bytes) = runtime
-        .block_on(async { timeout(REQUEST_TIME, exchange(socket, method, path, payload)).await })
-        .map_err(|_| broken(format!("nothing within {} s", REQUEST_TIME.as_secs())))??;
+        .block_on(async { timeout(limit, exchange(socket, method, path, payload)).await })
+        .map_err(|_| broken(format!("nothing within {} s", limit.as_secs())))??;
     let body: Value = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
     if status.is_success() { Ok(body) } else { Err(refused(body)) }
 }
@@ -115,4 +127,18 @@ async fn exchange(
     let status = response.status();
     let bytes = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
     Ok((status, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_open_the_socket_is_not_asked_whether_weir_runs() {
+        let told = |kind: io::ErrorKind| {
+            ClientError::Unreachable { path: "/run/s".into(), error: kind.into() }.to_string()
+        };
+        assert!(told(io::ErrorKind::NotFound).ends_with("(is it running?)"));
+        assert!(told(io::ErrorKind::PermissionDenied).ends_with("of the group that owns the socket)"));
+    }
 }

@@ -63,11 +63,7 @@ impl Refusal {
     fn invalid(origin: &str, diagnostics: Vec<Diagnostic>) -> Self {
         let errors = diagnostics.iter().filter(|d| d.severity == weir_config::Severity::Error).count();
         let plural = if errors == 1 { "error" } else { "errors" };
-        Self {
-            code: "invalid_configuration",
-            message: format!("{origin}: {errors} {plural}; nothing was changed"),
-            diagnostics,
-        }
+        Self { code: "invalid_configuration", message: format!("{origin}: {errors} {plural}"), diagnostics }
     }
 
     /// The data plane refused it.
@@ -98,12 +94,23 @@ pub fn load(source: &Source) -> Result<Loaded, Refusal> {
 /// # Errors
 /// As [`load`].
 pub fn from_file(path: &Path) -> Result<Loaded, Refusal> {
-    let text = std::fs::read_to_string(path).map_err(|error| Refusal {
-        code: "unreadable",
-        message: format!("{}: {error}", path.display()),
-        diagnostics: Vec::new(),
-    })?;
+    let text = read(path)?;
     from_toml(&path.display().to_string(), &text)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub(crate) fn read(path: &Path) -> Result<String, Refusal> {
+    std::fs::read_to_string(path).map_err(|error| Refusal {
+        code: "unreadable",
+        message: match error.kind() {
+            std::io::ErrorKind::InvalidData => format!("{}: not UTF-8 text", path.display()),
+            _ => format!("{}: {error}", path.display()),
+        },
+        diagnostics: Vec::new(),
+    })
 }
 
 /// Loads TOML text; `name` stands in front of every diagnostic.

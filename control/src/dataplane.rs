@@ -43,7 +43,10 @@ impl Engine for Dataplane {
         tables() -> Vec<TableStatus>;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();
-        stop() -> ();
+    }
+
+    fn stop(&self) {
+        Dataplane::stop(self);
     }
 
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {

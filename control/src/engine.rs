@@ -1,5 +1,6 @@
 //! What control asks of the data plane: one trait, so that the API and the daemon can be tested without a device.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,6 +26,17 @@ pub enum DeviceEvent {
     CarrierUp,
     /// It lost its carrier, or was set down.
     CarrierDown,
+}
+
+impl fmt::Display for DeviceEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Appeared => "appeared",
+            Self::Vanished => "vanished",
+            Self::CarrierUp => "carrier",
+            Self::CarrierDown => "no carrier",
+        })
+    }
 }
 
 /// The data plane, internally synchronised. Any call may take a moment (it may wait for a device), so control calls it

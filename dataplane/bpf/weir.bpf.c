@@ -69,6 +69,7 @@ struct {
 	__type(value, u8);
 } vteps SEC(".maps");
 
+/* The longest prefix decides: 1 takes, 0 leaves to the kernel what a shorter one would take. */
 struct prefix4 {
 	u32 length;
 	u32 address;
@@ -227,13 +228,15 @@ INLINE int is_ours4(void *at, void *end)
 	struct ipv4 *ip = at;
 	struct prefix4 key;
 	struct udp *udp;
+	u8 *taken;
 	u32 ihl;
 
 	if ((void *)(ip + 1) > end)
 		return 0;
 	key.length = 32;
 	key.address = ip->destination;
-	if (map_lookup(&prefixes4, &key))
+	taken = map_lookup(&prefixes4, &key);
+	if (taken && *taken)
 		return 1;
 	ihl = (ip->version_ihl & 15) * 4;
 	/* A later fragment has no ports: the kernel may reassemble it, weir's tunnels take none (RFC 7348, 4.3). */
@@ -254,13 +257,15 @@ INLINE int is_ours6(void *at, void *end)
 	struct ipv6 *ip = at;
 	struct prefix6 key;
 	struct udp *udp = (void *)(ip + 1);
+	u8 *taken;
 
 	if ((void *)(ip + 1) > end)
 		return 0;
 	key.length = 128;
 	for (int i = 0; i < 4; i++)
 		key.address[i] = ip->destination[i];
-	if (map_lookup(&prefixes6, &key))
+	taken = map_lookup(&prefixes6, &key);
+	if (taken && *taken)
 		return 1;
 	if (ip->next == PROTOCOL_ICMPV6)
 		return quotes_tunnel6(udp, end, ip->destination);

@@ -19,6 +19,7 @@ fn steering(vteps: &[(&str, u16)], prefixes: &[&str]) -> Steering {
     Steering {
         vteps: vteps.iter().map(|(address, port)| (address.parse().unwrap(), *port)).collect(),
         prefixes: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        kept: vec![],
     }
 }
 
@@ -230,13 +231,44 @@ fn steering_changes_while_the_program_stays_attached() {
 }
 
 #[test]
+fn what_is_kept_stays_the_kernels_within_a_prefix_but_for_tunnels() {
+    if !privileged("what_is_kept_stays_the_kernels_within_a_prefix_but_for_tunnels") {
+        return;
+    }
+    let to =
+        |to: &str, protocol| ethernet(&[0x0800], &ipv4(PEER, to.parse().unwrap(), protocol, 0, &[0; 20]));
+    let to6 = |to: &str| ethernet(&[0x86dd], &ipv6(PEER6, to.parse().unwrap(), 6, &[0; 20]));
+    let tunnel = ethernet(&[0x0800], &ipv4(PEER, VTEP, 17, 0, &udp(4789, &[0; 30])));
+    let all = steering(&[("192.0.2.1", 4789)], &["0.0.0.0/0", "::/0"]);
+    let mut kept = all.clone();
+    kept.kept = vec!["192.0.2.1/32".parse().unwrap(), "fe80::/10".parse().unwrap()];
+    let mut shared = Shared::open(XdpMode::Native, &kept);
+    assert!(!shared.takes(&to("192.0.2.1", 6)));
+    assert!(shared.takes(&to("192.0.2.3", 6)));
+    assert!(!shared.takes(&to6("fe80::1")));
+    assert!(shared.takes(&to6("2001:db8::1")));
+    assert!(shared.takes(&tunnel));
+
+    // The same destination asked for, and kept again.
+    let mut asked = kept.clone();
+    asked.prefixes.push("192.0.2.1/32".parse().unwrap());
+    shared.port.steer(&asked).unwrap();
+    assert!(shared.takes(&to("192.0.2.1", 6)));
+    shared.port.steer(&kept).unwrap();
+    assert!(!shared.takes(&to("192.0.2.1", 6)));
+    shared.port.steer(&all).unwrap();
+    assert!(shared.takes(&to("192.0.2.1", 6)));
+}
+
+#[test]
 fn steering_beyond_the_size_of_its_map_is_an_error_that_names_the_entry() {
     if !privileged("steering_beyond_the_size_of_its_map_is_an_error_that_names_the_entry") {
         return;
     }
     let mut shared = Shared::open(XdpMode::Native, &Steering::default());
     let vteps = (0..4097u32).map(|n| (IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n)), 4789)).collect();
-    let error = shared.port.steer(&Steering { vteps, prefixes: vec![] }).unwrap_err().to_string();
+    let error =
+        shared.port.steer(&Steering { vteps, prefixes: vec![], kept: vec![] }).unwrap_err().to_string();
     assert!(error.contains("cannot add VTEP 10.0.16.0 UDP port 4789"), "{error}");
     // A full map takes an exchange all the same.
     shared.port.steer(&steering(&[("192.0.2.1", 4789)], &[])).unwrap();

@@ -18,6 +18,7 @@ const HEAD: &str = "\
 
 `weir show counters` prints them, `weir show drops --all` every drop reason, `/metrics` of the control socket the same for Prometheus, and
 `--json` the same for programs. Names are the same everywhere; counters start at zero with the process and only grow, gauges (\"now\") do not.
+Those of a port and its queues start anew when its device is opened again.
 
 ## Every packet ends once
 
@@ -30,12 +31,13 @@ whether they are equal. While packets flow the numbers of one burst may be half 
 ";
 
 /// One type of the page: title, name in the source, how it is reached.
-const TYPES: [(&str, &str, &str); 3] = [
+const TYPES: [(&str, &str, &str); 4] = [
     (
         "Packets",
         "Counters",
         "`weir show counters`; `weir_packets_in_total{source}`, `weir_packets_total{verdict}`",
     ),
+    ("Ports", "PortStatus", "`weir show ports`; `weir_port_*{port}`"),
     ("Queues", "QueueStatus", "`weir show ports`; `weir_port_*_total{port,queue}`"),
     ("Workers", "WorkerStatus", "`weir show workers`; `weir_worker_*`"),
 ];

@@ -42,7 +42,8 @@ impl Ping {
             size: 84,
             count: 3,
             // `ping` waits no longer than this for the last reply, once it had others.
-            interval: Duration::from_millis(100),
+            // ping waits for the last reply as long as between two requests: not too short for a busy machine.
+            interval: Duration::from_millis(200),
             dont_fragment: false,
             ttl: None,
             patience: Duration::from_secs(1),

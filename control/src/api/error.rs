@@ -45,7 +45,11 @@ impl From<Refusal> for ApiError {
             _ => StatusCode::CONFLICT,
         };
         let diagnostics = refusal.diagnostics.into_iter().map(Told::from).collect();
-        let body = Body { code: refusal.code, message: refusal.message, diagnostics };
+        let message = match refusal.code {
+            "invalid_configuration" => refusal.message + "; nothing was changed",
+            _ => refusal.message,
+        };
+        let body = Body { code: refusal.code, message, diagnostics };
         Self { status, body }
     }
 }

@@ -83,6 +83,23 @@ fn packets(page: &mut Page, counters: &Counters) {
     }
 }
 
+/// Name, help text and value of a counter of ports.
+type PortMetric = (&'static str, &'static str, fn(&PortStatus) -> u64);
+
+const PORT_METRICS: [PortMetric; 3] = [
+    ("weir_port_redirected_frames_total", "Frames that the XDP program took for weir.", |port| {
+        port.redirected
+    }),
+    ("weir_port_passed_frames_total", "Frames that the XDP program passed to the kernel.", |port| {
+        port.passed
+    }),
+    (
+        "weir_port_no_socket_frames_total",
+        "Frames for weir that came by a queue without a socket and went to the kernel.",
+        |port| port.no_socket,
+    ),
+];
+
 /// Name, help text and value of a counter of queues.
 type QueueMetric = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
@@ -121,6 +138,12 @@ fn ports(page: &mut Page, ports: &[PortStatus]) {
     page.family("weir_port_rebinds_total", "counter", "How often the device vanished and was bound again.");
     for port in ports {
         page.sample("weir_port_rebinds_total", &[("port", &port.name)], port.rebinds);
+    }
+    for (name, help, value) in PORT_METRICS {
+        page.family(name, "counter", help);
+        for port in ports {
+            page.sample(name, &[("port", &port.name)], value(port));
+        }
     }
     for (name, help, value) in QUEUE_METRICS {
         page.family(name, "counter", help);

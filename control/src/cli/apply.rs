@@ -6,12 +6,14 @@ use clap::Args;
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Output, REFUSED, SocketArgument, check};
+use super::{Output, SocketArgument, check};
 use crate::client::{self, Payload};
 use crate::configuration;
 
-const EXAMPLES: &str = "The file is checked here first, then by the daemon; if either refuses it, nothing changes. The daemon does not remember the
-file: `weir reload` and SIGHUP go back to what `weir run` was started with.
+const EXAMPLES: &str =
+    "The file is checked here first, then by the daemon; if either refuses it, nothing changes. The
+daemon does not remember the file: `weir reload` and SIGHUP go back to what `weir run` was started
+with.
 
 Examples:
   weir apply --dry-run weir.toml
@@ -36,14 +38,15 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) fn execute(self) -> Output {
-        let text = match std::fs::read_to_string(&self.file) {
+        let text = match configuration::read(&self.file) {
             Ok(text) => text,
-            Err(error) => return Output::failed(REFUSED, format!("weir: {}: {error}", self.file.display())),
+            Err(refusal) => return check::refused(&refusal),
         };
         let name =
             std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone()).display().to_string();
         if let Err(refusal) = configuration::from_toml(&self.file.display().to_string(), &text) {
-            return check::refused(&refusal);
+            let output = check::refused(&refusal);
+            return Output { stderr: output.stderr + "; nothing was changed", ..output };
         }
         let path = format!("/v1/config?dry-run={}&name={}", self.dry_run, encode(&name));
         let payload = Payload { content_type: "application/toml", text };

@@ -9,8 +9,9 @@ use super::{Output, REFUSED};
 use crate::configuration::{self, Loaded, Refusal};
 use crate::daemon::Told;
 
-const EXAMPLES: &str = "Every error is reported at once, as `file:line:column: error[code]: text` with the source line. No device is touched and
-no daemon is asked.
+const EXAMPLES: &str =
+    "Every error is reported at once, as `file:line:column: error[code]: text` with the source line.
+No device is touched and no daemon is asked.
 
 Examples:
   weir check /etc/weir/weir.toml

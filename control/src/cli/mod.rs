@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_below_the_help_fits_the_width_that_help_is_wrapped_at() {
+        for command in Cli::command().get_subcommands() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn every_command_and_argument_has_a_help_text() {
         fn visit(command: &clap::Command, path: &str) {
             let path = format!("{path} {}", command.get_name());

@@ -6,7 +6,8 @@ use hyper::Method;
 use super::{Output, SocketArgument, apply};
 use crate::client;
 
-const EXAMPLES: &str = "The same as SIGHUP, but the errors are shown here. If anything is wrong, nothing changes and the exit code is 1.
+const EXAMPLES: &str = "The same as SIGHUP, but the errors are shown here. If anything is wrong, nothing
+changes and the exit code is 1.
 
 Examples:
   weir reload

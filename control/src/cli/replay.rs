@@ -16,9 +16,11 @@ use super::{Output, REFUSED, check};
 use crate::configuration;
 use crate::daemon::Conservation;
 
-const EXAMPLES: &str = "Frames enter in the order of their timestamps, and the engine's clock follows them, so a run is deterministic: the same
-configuration and captures give the same bytes. Needs no privilege. MAC, addresses and MTU of the ports come from the
-file. Captures are pcap or pcapng with Ethernet frames; a capture is written for every port, DIR/<port>.pcap.
+const EXAMPLES: &str =
+    "Frames enter in the order of their timestamps, and the engine's clock follows them, so a run is
+deterministic: the same configuration and captures give the same bytes. Needs no privilege. MAC,
+addresses and MTU of the ports come from the file. Captures are pcap or pcapng with Ethernet frames;
+a capture is written for every port, DIR/<port>.pcap.
 
 Examples:
   weir replay --config weir.toml --in pods=pods.pcap --out out/
@@ -97,11 +99,10 @@ fn render(config: &Config, out: &Path, summary: &ReplaySummary) -> String {
     let seconds = Duration::from_nanos(summary.duration).as_secs_f64();
     text += &format!("\nthe captures cover {seconds:.6} s\n");
     if summary.truncated > 0 {
-        text +=
-            &format!("{} frames were cut off by the capture and replayed as they are\n", summary.truncated);
+        text += &format!("cut off by the capture, replayed as they are: {} frames\n", summary.truncated);
     }
     if summary.oversize > 0 {
-        text += &format!("{} frames are larger than a frame of weir and were left out\n", summary.oversize);
+        text += &format!("larger than `memory.frame-size` holds, left out: {} frames\n", summary.oversize);
     }
     let counters =
         json!({ "counters": summary.counters, "conservation": Conservation::of(&summary.counters) });

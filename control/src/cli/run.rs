@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Output, REFUSED, SocketArgument, USAGE};
 use crate::configuration::Source;
-use crate::daemon::{self, Options};
+use crate::daemon::{self, Failure, Options};
 use crate::dataplane;
 
 const EXAMPLES: &str = "Signals:
@@ -55,8 +55,9 @@ impl Run {
         }
         match run(source, self.socket.socket) {
             Ok(()) => Output::default(),
-            // What is wrong with a configuration is in the log, line by line.
-            Err(message) => Output::failed(REFUSED, format!("weir: {message}")),
+            // Why it was refused is in the log, line by line.
+            Err(Failure::Refused(_)) => Output { code: REFUSED, ..Output::default() },
+            Err(failure) => Output::failed(REFUSED, format!("weir: {failure}")),
         }
     }
 }
@@ -80,17 +81,17 @@ fn source(
     }
 }
 
-fn run(source: Source, socket: PathBuf) -> Result<(), String> {
+fn run(source: Source, socket: PathBuf) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("weir-blocking")
         .build()
-        .map_err(|error| format!("the control thread's runtime: {error}"))?;
+        .map_err(Failure::Runtime)?;
     let result = runtime.block_on(async {
-        let signals = daemon::signals().map_err(|error| format!("signals: {error}"))?;
+        let signals = daemon::signals().map_err(Failure::Signals)?;
         let engine = dataplane::start();
-        daemon::run(Options { source, socket, engine }, signals).await.map_err(|error| error.to_string())
+        daemon::run(Options { source, socket, engine }, signals).await
     });
     runtime.shutdown_timeout(SHUTDOWN_TIME);
     result

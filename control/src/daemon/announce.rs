@@ -1,38 +1,73 @@
-//! Says at start what was obtained: ports, workers, memory.
+//! Says what was obtained: workers and memory at start, a port whenever its device was opened.
 
-use tracing::info;
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
 use weir_config::{Config, HugePages};
+use weir_dataplane::worker::status::PortStatus;
 
 use crate::engine::Engine;
 
-/// Logs what the engine got, one line a port.
-pub(crate) fn announce(engine: &dyn Engine) {
-    let config = engine.config();
-    for port in engine.ports() {
-        let queues: Vec<String> =
-            port.queues.iter().map(|queue| format!("{}→{}", queue.queue, queue.worker)).collect();
-        let numa = if port.numa < 0 { "none".to_owned() } else { port.numa.to_string() };
-        info!(
-            "port {}: device {} ({}), {}, driver {}, XDP {}, MAC {}, MTU {}, NUMA node {numa}, \
-             queues → workers: {}",
-            port.name,
-            port.device,
-            port.state,
-            port.mode,
-            port.driver,
-            port.xdp,
-            port.mac,
-            port.mtu,
-            queues.join(" "),
-        );
-        for refused in &port.refused {
-            info!("port {}: not obtained: {refused}", port.name);
+/// Which ports were told of.
+#[derive(Debug, Default)]
+pub(crate) struct Announcer {
+    generation: u64,
+    /// What makes a port another one: interface index, XDP mode, how often it was bound again.
+    ports: BTreeMap<String, (u32, String, u64)>,
+}
+
+impl Announcer {
+    /// Logs what the engine got for ports that are new, or whose device was opened again, one line a port, and which ports
+    /// were closed. Looks only if
+    /// the generation has changed, as it does with every such port.
+    pub(crate) fn ports(&mut self, engine: &dyn Engine) {
+        let generation = engine.generation();
+        if generation == self.generation {
+            return;
         }
+        self.generation = generation;
+        let ports = engine.ports();
+        let seen = |port: &PortStatus| (port.ifindex, port.xdp.clone(), port.rebinds);
+        for port in ports.iter().filter(|port| self.ports.get(&port.name) != Some(&seen(port))) {
+            announce(port);
+        }
+        for name in self.ports.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
+            info!("port {name}: closed; the kernel has the device back");
+        }
+        if ports.is_empty() {
+            warn!("the configuration has no port: nothing is received or sent");
+        }
+        self.ports = ports.iter().map(|port| (port.name.clone(), seen(port))).collect();
     }
+}
+
+fn announce(port: &PortStatus) {
+    let queues: Vec<String> =
+        port.queues.iter().map(|queue| format!("{}→{}", queue.queue, queue.worker)).collect();
+    let numa = if port.numa < 0 { "none".to_owned() } else { port.numa.to_string() };
+    info!(
+        "port {}: device {} ({}), {}, driver {}, XDP {}, MAC {}, MTU {}, NUMA node {numa}, queues → workers: {}",
+        port.name,
+        port.device,
+        port.state,
+        port.mode,
+        port.driver,
+        port.xdp,
+        port.mac,
+        port.mtu,
+        queues.join(" "),
+    );
+    for refused in &port.refused {
+        info!("port {}: not obtained: {refused}", port.name);
+    }
+}
+
+/// Logs workers and memory.
+pub(crate) fn machine(engine: &dyn Engine) {
     for worker in engine.workers() {
         info!("worker {}: core {}, at most {} flows", worker.worker, worker.core, worker.flow_capacity);
     }
-    info!("{}", memory(&config, engine.huge_pages()));
+    info!("{}", memory(&engine.config(), engine.huge_pages()));
 }
 
 fn memory(config: &Config, huge: bool) -> String {

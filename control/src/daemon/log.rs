@@ -1,6 +1,7 @@
 //! Logs to stderr: with time for a terminal or a file, with syslog priorities (sd-daemon(3)) for the journal.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -14,14 +15,25 @@ use tracing_subscriber::registry::LookupSpan;
 /// The filter is not understood, or logging was started before.
 pub fn start(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
+    // A reader of the log that goes away must not take weir with it: an internal error would go to stderr too, and panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
+    let started = if stderr_is_the_journals() {
         builder.event_format(Journal).try_init()
     } else {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         builder.with_target(false).with_ansi(terminal).try_init()
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Whether stderr is what JOURNAL_STREAM names by device and inode (systemd.exec(5)), and not a file or a terminal.
+fn stderr_is_the_journals() -> bool {
+    let Some(journal) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| journal == *format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// One line an event, with its priority in front and without a time: the journal has its own.

@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 use weir_config::{Change, Config, Diagnostic};
 
 use crate::configuration::{self, Loaded, Refusal, Source};
+use crate::daemon::announce::Announcer;
 use crate::daemon::health::Pulse;
 use crate::engine::Engine;
 use crate::netlink::{self, Kernel, KernelEvent};
@@ -29,6 +30,7 @@ pub struct Manager {
     changing: tokio::sync::Mutex<()>,
     /// Which workers' loops advance.
     pub(crate) pulse: Mutex<Pulse>,
+    announcer: Mutex<Announcer>,
     applied: AtomicU64,
     refused: AtomicU64,
     stopping: AtomicBool,
@@ -100,6 +102,7 @@ impl Manager {
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             pulse: Mutex::default(),
+            announcer: Mutex::default(),
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -228,7 +231,7 @@ impl Manager {
             KernelEvent::Device { device, event } => {
                 let ours = self.running().complete.ports.values().any(|p| p.device.as_ref() == Some(device));
                 if ours {
-                    info!("device {device}: {event:?}");
+                    info!("device {device}: {event}");
                 }
                 self.engine.device_changed(device, *event);
                 false
@@ -247,9 +250,15 @@ impl Manager {
         }
     }
 
-    /// Housekeeping: the engine's own, and a look at the workers.
+    /// Logs what was obtained for ports that were opened since the last call.
+    pub(crate) fn announce_ports(&self) {
+        self.announcer.lock().unwrap_or_else(PoisonError::into_inner).ports(self.engine.as_ref());
+    }
+
+    /// Housekeeping: the engine's own, a word about new ports, and a look at the workers.
     pub(crate) fn service(&self) {
         self.engine.service();
+        self.announce_ports();
         self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
     }
 

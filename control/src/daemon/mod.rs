@@ -68,6 +68,12 @@ pub enum Failure {
     /// The kernel's netlink socket.
     #[error("netlink: {0}")]
     Netlink(io::Error),
+    /// The control thread's runtime could not be made.
+    #[error("the control thread's runtime: {0}")]
+    Runtime(io::Error),
+    /// Signals cannot be received.
+    #[error("signals: {0}")]
+    Signals(io::Error),
     /// Draining took too long.
     #[error("the data plane did not stop within {} s; the kernel takes the interfaces back", STOP_TIME.as_secs())]
     StopTimedOut,
@@ -89,8 +95,9 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
         Ok(Some(outcome)) => outcome,
         Ok(None) => return stop(&manager).await,
         Err(refusal) => {
-            log_refusal("start", &refusal);
-            stop(&manager).await?;
+            log_refusal(&refusal);
+            error!("start refused: {refusal}");
+            halt(&manager).await?;
             return Err(Failure::Refused(refusal));
         }
     };
@@ -98,7 +105,11 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
         warn!("{}", warning.text);
     }
     let told = manager.clone();
-    blocking(move || announce::announce(told.engine.as_ref())).await;
+    blocking(move || {
+        told.announce_ports();
+        announce::machine(told.engine.as_ref());
+    })
+    .await;
     info!(
         "weir {} runs generation {} of {}; socket {}",
         env!("CARGO_PKG_VERSION"),
@@ -132,12 +143,16 @@ async fn stop_signal(signals: &mut Receiver<Signal>) {
 
 async fn stop(manager: &Arc<Manager>) -> Result<(), Failure> {
     info!("stopping: draining and detaching");
+    halt(manager).await?;
+    info!("stopped");
+    Ok(())
+}
+
+async fn halt(manager: &Arc<Manager>) -> Result<(), Failure> {
     notify(&[NotifyState::Stopping]);
     manager.set_stopping();
     let engine = manager.engine.clone();
-    timeout(STOP_TIME, blocking(move || engine.stop())).await.map_err(|_| Failure::StopTimedOut)?;
-    info!("stopped");
-    Ok(())
+    timeout(STOP_TIME, blocking(move || engine.stop())).await.map_err(|_| Failure::StopTimedOut)
 }
 
 async fn reload(manager: Arc<Manager>) {
@@ -156,17 +171,19 @@ async fn reload(manager: Arc<Manager>) {
             let changes = outcome.changes.len();
             info!(generation = outcome.generation, "reload of {}: {changes} changes", manager.source());
         }
-        Err(refusal) => log_refusal("reload", &refusal),
+        Err(refusal) => {
+            log_refusal(&refusal);
+            error!("reload refused: {refusal}; generation {} goes on", manager.engine.generation());
+        }
     }
     notify(&[NotifyState::Ready]);
 }
 
 /// Every error with its place.
-fn log_refusal(what: &str, refusal: &Refusal) {
+fn log_refusal(refusal: &Refusal) {
     for diagnostic in &refusal.diagnostics {
         error!("{diagnostic}");
     }
-    error!("{what} refused: {refusal}");
 }
 
 /// Housekeeping, until the daemon goes. Tells systemd's watchdog that it came back.

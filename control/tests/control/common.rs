@@ -84,6 +84,9 @@ impl Engine for Fake {
             mtu: 1500,
             numa: -1,
             rebinds: 0,
+            redirected: 10,
+            passed: 0,
+            no_socket: 0,
             queues: vec![QueueStatus {
                 queue: 0,
                 worker: 0,

@@ -37,6 +37,16 @@ fn every_error_of_a_refused_reload_is_logged_with_its_place() {
     });
     assert!(log().contains("port a: not obtained: zero-copy: operation not supported"), "{}", log());
 
+    // A port that comes later is told of too, and only that one.
+    std::fs::write(daemon.file(), ports(&["a", "b"])).unwrap();
+    daemon.signal(Signal::Reload);
+    eventually("the second port", || log().contains("port b: device wx1 (up), dedicated"));
+    assert_eq!(log().matches("port a: device").count(), 1, "{}", log());
+    std::fs::write(daemon.file(), "").unwrap();
+    daemon.signal(Signal::Reload);
+    eventually("a warning", || log().contains("the configuration has no port: nothing is received or sent"));
+    assert!(log().contains("port a: closed") && log().contains("port b: closed"), "{}", log());
+
     std::fs::write(daemon.file(), "[port.a]\ndevise = \"wx0\"\n\n[prot.b]\n").unwrap();
     daemon.signal(Signal::Reload);
     eventually("the refusal", || log().contains("reload refused"));

@@ -48,7 +48,7 @@ impl Encapsulation {
     /// packet, `None` if it is none: the outer takes ECN (RFC 6040 section 4.1) and, by the DSCP model, DSCP (RFC 2983)
     /// from it. Over IPv6 the source port also is the flow label, so that routers that hash addresses and label
     /// spread flows too (RFC 6438). False, and nothing done, if `out` is shorter or the result were past 65535 bytes.
-    #[inline]
+    #[inline(always)]
     pub fn write_outer(
         &self,
         out: &mut [u8],

@@ -10,7 +10,7 @@ use crate::packet::{FragmentKind, L3, Meta};
 /// | word | content |
 /// | --- | --- |
 /// | 0 | scope (16 bits), L3, fragment kind, protocol, DSCP, TCP flags (8 each), 0 |
-/// | 1 | source port, destination port, EtherType (16 each), ICMP type, ICMP code (8 each) |
+/// | 1 | source port, EtherType, destination port (16 each), ICMP type, ICMP code (8 each) |
 /// | 2 | Ethernet destination (48), tunnel endpoint that it came from (16) |
 /// | 3 | Ethernet source (48) |
 /// | 4, 5 | IP source |
@@ -42,8 +42,8 @@ impl FlowMask {
                 | on(FieldSet::DSCP, 0xff << 40)
                 | on(FieldSet::TCP_FLAGS, 0xff << 48),
             on(FieldSet::SOURCE_PORT, 0xffff)
-                | on(FieldSet::DESTINATION_PORT, 0xffff << 16)
-                | on(FieldSet::ETHER_TYPE, 0xffff << 32)
+                | on(FieldSet::DESTINATION_PORT, 0xffff << 32)
+                | on(FieldSet::ETHER_TYPE, 0xffff << 16)
                 | on(FieldSet::ICMP_TYPE, 0xffff << 48),
             on(FieldSet::ETHER_DESTINATION, u64::MAX),
             on(FieldSet::ETHER_SOURCE, u64::MAX),
@@ -56,7 +56,7 @@ impl FlowMask {
 }
 
 /// Eight bytes from `at`, or zero past the end.
-#[inline]
+#[inline(always)]
 fn word(packet: &[u8], at: usize) -> u64 {
     packet.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
@@ -66,7 +66,7 @@ impl FlowKey {
     pub const NONE: Self = Self([u64::MAX; 8]);
 
     /// The masked key of a parsed packet.
-    #[inline]
+    #[inline(always)]
     pub fn new(scope: ScopeId, packet: &[u8], meta: &Meta, mask: &FlowMask) -> Self {
         let w0 = u64::from(scope.0)
             | (meta.l3 as u64) << 16
@@ -74,14 +74,24 @@ impl FlowKey {
             | u64::from(meta.protocol) << 32
             | u64::from(meta.dscp()) << 40
             | u64::from(meta.tcp_flags) << 48;
-        let w1 = u64::from(meta.source_port)
-            | u64::from(meta.destination_port) << 16
-            | u64::from(meta.ether_type) << 32
-            | u64::from(meta.icmp_type) << 48
-            | u64::from(meta.icmp_code) << 56;
-        const MAC: u64 = 0x0000_ffff_ffff_ffff;
-        let w2 = word(packet, 0) & MAC | u64::from(meta.endpoint) << 48;
-        let w3 = word(packet, 6) & MAC;
+        let m = &mask.0;
+        // What the mask leaves out altogether is not gathered: most scopes keep no ports or no MAC addresses.
+        let w1 = if m[1] == 0 {
+            0
+        } else {
+            // The ports stand apart: the parser wrote each by itself, and one read of both would wait for the writes.
+            u64::from(meta.source_port)
+                | u64::from(meta.ether_type) << 16
+                | u64::from(meta.destination_port) << 32
+                | u64::from(meta.icmp_type) << 48
+                | u64::from(meta.icmp_code) << 56
+        };
+        let (w2, w3) = if m[2] | m[3] == 0 {
+            (0, 0)
+        } else {
+            const MAC: u64 = 0x0000_ffff_ffff_ffff;
+            (word(packet, 0) & MAC | u64::from(meta.endpoint) << 48, word(packet, 6) & MAC)
+        };
         let at = usize::from(meta.l3_offset);
         let ip = match meta.l3 {
             L3::V4 => {
@@ -93,7 +103,6 @@ impl FlowKey {
             }
             L3::Arp | L3::Other => [0; 4],
         };
-        let m = &mask.0;
         Self([
             w0 & m[0],
             w1 & m[1],
@@ -107,14 +116,20 @@ impl FlowKey {
     }
 
     /// Keyed hash: NH (the universal hash of UMAC, RFC 4418 section 5.2, in 64-bit words) with one folded multiplication
-    /// at the end, so that all bits depend on all words.
-    #[inline]
+    /// at the end, so that all bits depend on all words. MAC addresses and IP source add nothing if they are zero, as they
+    /// mostly are masked to be; that they are is as unlikely to collide with what they are not as any other difference.
+    #[inline(always)]
     pub fn hash(&self, seed: &[u64; 8]) -> u64 {
         let (k, s) = (&self.0, seed);
         let product =
             |a: usize, b: usize| u128::from(k[a].wrapping_add(s[a])) * u128::from(k[b].wrapping_add(s[b]));
-        let sum =
-            product(0, 1).wrapping_add(product(2, 3)).wrapping_add(product(4, 5)).wrapping_add(product(6, 7));
+        let mut sum = product(0, 1).wrapping_add(product(6, 7));
+        if k[2] | k[3] != 0 {
+            sum = sum.wrapping_add(product(2, 3));
+        }
+        if k[4] | k[5] != 0 {
+            sum = sum.wrapping_add(product(4, 5));
+        }
         let last = u128::from(sum as u64 ^ s[0]) * u128::from((sum >> 64) as u64 ^ 0x9e37_79b9_7f4a_7c15);
         last as u64 ^ (last >> 64) as u64
     }
@@ -150,7 +165,7 @@ impl FlowKey {
             put("ether-destination", &mac(k[2]));
         }
         if fields.contains(FieldSet::ETHER_TYPE) {
-            put("ether-type", &format_args!("{:#06x}", (k[1] >> 32) as u16));
+            put("ether-type", &format_args!("{:#06x}", (k[1] >> 16) as u16));
         }
         let address = |low: u64, high: u64| -> Option<std::net::IpAddr> {
             match l3 {
@@ -177,7 +192,7 @@ impl FlowKey {
             put("source-port", &(k[1] as u16));
         }
         if fields.contains(FieldSet::DESTINATION_PORT) && l3 >= 4 {
-            put("destination-port", &((k[1] >> 16) as u16));
+            put("destination-port", &((k[1] >> 32) as u16));
         }
         if fields.contains(FieldSet::DSCP) && l3 >= 4 {
             put("dscp", &((k[0] >> 40) as u8));
@@ -193,6 +208,15 @@ impl FlowKey {
             kind if kind == FragmentKind::Later as u8 => put("fragment", &"later"),
             _ => {}
         }
+        if text.is_empty() {
+            // Every key tells these apart, also where no stage asks for a field.
+            text += match l3 {
+                kind if kind == L3::V4 as u8 => "IPv4",
+                kind if kind == L3::V6 as u8 => "IPv6",
+                kind if kind == L3::Arp as u8 => "ARP",
+                _ => "other",
+            };
+        }
         text
     }
 }
@@ -200,4 +224,15 @@ impl FlowKey {
 fn mac(word: u64) -> MacAddress {
     let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
     MacAddress([a, b, c, d, e, f])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_fields_says_what_it_is_the_key_of() {
+        let key = |l3: L3| FlowKey([(l3 as u64) << 16, 0, 0, 0, 0, 0, 0, 0]).describe(FieldSet::empty());
+        assert_eq!([L3::V4, L3::V6, L3::Arp, L3::Other].map(key), ["IPv4", "IPv6", "ARP", "other"]);
+    }
 }

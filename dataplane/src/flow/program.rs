@@ -32,6 +32,12 @@ bitflags! {
         const POP_TAG = 1 << 9;
         /// Forwarded by a router, not made by it: decrement TTL or hop limit.
         const DECREMENT_TTL = 1 << 10;
+        /// Changes nothing in a packet.
+        const ASIDE = Self::WATCH_TCP.bits() | Self::METER.bits() | Self::SESSION.bits();
+        /// Forwarded by a router into a tunnel whose far end has a fixed MAC.
+        const TUNNEL = Self::FORWARD.bits() | Self::ENCAPSULATE.bits();
+        /// Only forwarded by a router.
+        const FORWARD = Self::ROUTE.bits() | Self::DECREMENT_TTL.bits();
     }
 }
 

@@ -143,6 +143,16 @@ impl Frame {
         true
     }
 
+    /// Takes bytes off the end of the packet, so that `len` are left. False, and nothing done, if it has fewer.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) -> bool {
+        if len > usize::from(self.len) {
+            return false;
+        }
+        self.len = len as u16;
+        true
+    }
+
     /// Makes the packet a copy of `bytes`, at the standard headroom. False, and nothing done, if they do not fit.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() > self.size() - usize::from(super::HEADROOM) {

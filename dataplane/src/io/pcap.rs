@@ -47,7 +47,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// It is not a capture, or a broken one.
-    #[error("{path}: record {record}: not a valid capture: {reason}")]
+    #[error("{path}: {}not a valid capture: {reason}", place(*record))]
     Format {
         /// The file.
         path: PathBuf,
@@ -150,6 +150,11 @@ impl Iterator for CaptureReader {
     }
 }
 
+/// Where in the file: a header needs no number.
+fn place(record: u64) -> String {
+    if record == 0 { String::new() } else { format!("record {record}: ") }
+}
+
 /// How a block says when.
 enum Clock {
     /// Ticks of the interface's clock.
@@ -238,6 +243,9 @@ fn convert(path: &Path, record: u64, error: PcapError) -> CaptureError {
     match error {
         PcapError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
             CaptureError::Io { path, source }
+        }
+        PcapError::IoError(_) | PcapError::IncompleteBuffer if record == 0 => {
+            CaptureError::Format { path, record, reason: "it has no header of pcap or pcapng".into() }
         }
         PcapError::IoError(_) | PcapError::IncompleteBuffer => {
             CaptureError::Format { path, record, reason: "it ends in the middle of a record".into() }
@@ -414,7 +422,8 @@ mod tests {
         assert!(matches!(CaptureReader::open(&path), Err(CaptureError::Format { record: 0, .. })));
         assert!(matches!(CaptureReader::open(dir.path().join("none")), Err(CaptureError::Io { .. })));
         std::fs::write(&path, "").unwrap();
-        assert!(CaptureReader::open(&path).is_err());
+        let error = CaptureReader::open(&path).err().unwrap().to_string();
+        assert!(error.ends_with("text: not a valid capture: it has no header of pcap or pcapng"), "{error}");
     }
 
     proptest::proptest! {

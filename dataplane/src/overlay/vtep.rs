@@ -1,8 +1,9 @@
 //! What arrives at a VTEP (RFC 7348 sections 4 and 5): from the outer headers to a tunnel and a remote VTEP.
 //!
-//! Built once a snapshot, read by all workers. A look-up is two probes of small open-addressed tables: (local address, UDP
-//! port, VNI) gives the tunnel, (tunnel, remote address) the endpoint. Their keys are configured, never learned from the
-//! wire, so a fixed hash is enough.
+//! Built once a snapshot, read by all workers. Over IPv4, one probe of a small open-addressed table by (both addresses, UDP
+//! port, VNI) says all about a packet that is in order. Otherwise there are two: (local address, UDP port, VNI) gives the
+//! tunnel, (tunnel, remote address) the endpoint; so it is known what is missing. Keys are configured, never learned from
+//! the wire, so a fixed hash is enough.
 
 use std::net::IpAddr;
 
@@ -65,7 +66,38 @@ struct Key {
     b: u16,
 }
 
-impl Key {
+/// What a [`Probe`] is keyed with.
+trait Keyed: Copy + PartialEq {
+    fn hash(self) -> u64;
+}
+
+/// All that names a packet's tunnel and sender over IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FlatKey {
+    /// Source and destination as they stand in the header, read as one little-endian number.
+    addresses: u64,
+    /// The VNI, and above it the UDP port.
+    vni_port: u64,
+}
+
+impl FlatKey {
+    #[inline]
+    fn new(addresses: [u8; 8], vni: u32, udp_port: u16) -> Self {
+        let vni_port = u64::from(udp_port) << 32 | u64::from(vni);
+        Self { addresses: u64::from_le_bytes(addresses), vni_port }
+    }
+}
+
+impl Keyed for FlatKey {
+    #[inline]
+    fn hash(self) -> u64 {
+        let product = u128::from(self.addresses ^ 0x9e37_79b9_7f4a_7c15)
+            * u128::from(self.vni_port ^ 0xd6e8_feb8_6659_fd93);
+        product as u64 ^ (product >> 64) as u64
+    }
+}
+
+impl Keyed for Key {
     #[inline]
     fn hash(self) -> u64 {
         let low = self.ip as u64 ^ u64::from(self.a) << 16 ^ u64::from(self.b) << 48;
@@ -77,13 +109,13 @@ impl Key {
 
 /// A table that is built once: open addressing, linear probing, at most half full.
 #[derive(Debug)]
-struct Probe<V> {
-    slots: Box<[Option<(Key, V)>]>,
+struct Probe<V, K = Key> {
+    slots: Box<[Option<(K, V)>]>,
 }
 
-impl<V: Copy> Probe<V> {
+impl<V: Copy, K: Keyed> Probe<V, K> {
     /// The first value of a key given twice stays.
-    fn new(entries: &[(Key, V)]) -> Self {
+    fn new(entries: &[(K, V)]) -> Self {
         let mut table = Self { slots: vec![None; (entries.len() * 2 + 1).next_power_of_two()].into() };
         for (key, value) in entries {
             let free = table.path(*key).find(|slot| match table.slots.get(*slot) {
@@ -99,14 +131,14 @@ impl<V: Copy> Probe<V> {
 
     /// The slots where `key` may be, in order.
     #[inline]
-    fn path(&self, key: Key) -> impl Iterator<Item = usize> + use<V> {
+    fn path(&self, key: K) -> impl Iterator<Item = usize> + use<V, K> {
         let mask = self.slots.len() - 1;
         let start = key.hash() as usize;
         (0..=mask).map(move |step| start.wrapping_add(step) & mask)
     }
 
-    #[inline]
-    fn get(&self, key: Key) -> Option<V> {
+    #[inline(always)]
+    fn get(&self, key: K) -> Option<V> {
         let mask = self.slots.len() - 1;
         let mut slot = key.hash() as usize;
         // At most half full, so that there is an end.
@@ -138,6 +170,8 @@ struct Path {
 /// All VTEPs of a snapshot.
 #[derive(Debug)]
 pub struct VtepTable {
+    /// Tunnel and endpoint at once, over IPv4.
+    flat: Probe<(Tunnel, EndpointId), FlatKey>,
     /// By local address, VNI and UDP port.
     tunnels: Probe<Tunnel>,
     /// By remote address and the tunnel's number.
@@ -155,7 +189,8 @@ pub struct VtepTable {
 impl VtepTable {
     /// Builds the table. Of two entries with one (local, UDP port, VNI), the first stays.
     pub fn new(entries: &[VtepEntry]) -> Self {
-        let mut tunnels = Vec::new();
+        let mut flat = Vec::new();
+        let mut tunnels: Vec<(Key, Tunnel)> = Vec::new();
         let mut remotes = Vec::new();
         let mut vteps = Vec::new();
         let mut locals = Vec::new();
@@ -167,6 +202,11 @@ impl VtepTable {
             vteps.push((Key { ip: local, a: 0, b: entry.udp_port }, ()));
             locals.push((Key { ip: local, a: 0, b: 0 }, ()));
             for (remote, endpoint) in &entry.remotes {
+                if let (IpAddr::V4(from), IpAddr::V4(to)) = (*remote, entry.local) {
+                    let ([a, b, c, d], [e, f, g, h]) = (from.octets(), to.octets());
+                    let key = FlatKey::new([a, b, c, d, e, f, g, h], entry.vni, entry.udp_port);
+                    flat.push((key, (tunnel, *endpoint)));
+                }
                 let remote = number(*remote);
                 remotes.push((Key { ip: remote, a: index, b: 0 }, *endpoint));
                 let key = (local, remote, entry.udp_port);
@@ -177,8 +217,15 @@ impl VtepTable {
                 }
             }
         }
+        let found = Probe::new(&tunnels);
+        // Of two entries with one key the first counts: the remotes of the second are nobody's.
+        flat.retain(|(_, (tunnel, _))| {
+            let key = tunnels.get(tunnel.number as usize).map(|(key, _)| *key);
+            key.and_then(|key| found.get(key)).is_some_and(|first| first.number == tunnel.number)
+        });
         Self {
-            tunnels: Probe::new(&tunnels),
+            flat: Probe::new(&flat),
+            tunnels: found,
             remotes: Probe::new(&remotes),
             vteps: Probe::new(&vteps),
             locals: Probe::new(&locals),
@@ -196,7 +243,7 @@ impl VtepTable {
     /// # Errors
     /// The inner result is the reason to drop it: [`DropReason::VxlanFragment`], [`DropReason::VxlanMalformed`],
     /// [`DropReason::VxlanUnknownVni`], [`DropReason::VxlanUnknownRemote`], [`DropReason::VxlanChecksum`].
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, outer: &[u8], meta: &Meta) -> Option<Result<Decap, DropReason>> {
         if meta.protocol != protocol::UDP {
             return None;
@@ -204,6 +251,45 @@ impl VtepTable {
         if meta.fragment == FragmentKind::Whole && self.ports & port_bit(meta.destination_port) == 0 {
             return None;
         }
+        match self.lookup_flat(outer, meta) {
+            Some(decap) => Some(Ok(decap)),
+            None => self.lookup_any(outer, meta),
+        }
+    }
+
+    /// A packet over IPv4 that is in order, from a remote VTEP that is known. `None` if it is not, or if more is to be
+    /// looked at: [`lookup_any`](Self::lookup_any) does that.
+    #[inline(always)]
+    fn lookup_flat(&self, outer: &[u8], meta: &Meta) -> Option<Decap> {
+        const HEADERS: usize = udp::LEN + vxlan::LEN;
+        let transport = meta.flags.contains(PacketFlags::TRANSPORT);
+        if meta.l3 != L3::V4 || meta.fragment != FragmentKind::Whole || !transport {
+            return None;
+        }
+        let [.., a, b, c, d, e, f, g, h] = *outer.get(usize::from(meta.l3_offset)..)?.first_chunk::<20>()?;
+        let l4 = usize::from(meta.l4_offset);
+        let datagram = outer.get(l4..)?;
+        let headers = datagram.first_chunk::<HEADERS>()?;
+        let vni = read_vni(&headers[udp::LEN..]).ok()?;
+        let key = FlatKey::new([a, b, c, d, e, f, g, h], vni, meta.destination_port);
+        let (tunnel, endpoint) = self.flat.get(key)?;
+        let len = usize::from(u16::from_be_bytes([headers[4], headers[5]]));
+        let unchecked = !tunnel.check_udp || (headers[6] | headers[7]) == 0;
+        if !unchecked || len < HEADERS || len > datagram.len() {
+            return None;
+        }
+        Some(Decap {
+            scope: tunnel.scope,
+            endpoint,
+            strip: l4 + HEADERS,
+            inner_len: len - HEADERS,
+            outer_ecn: meta.ecn(),
+        })
+    }
+
+    /// Any packet that may be for a VTEP.
+    #[inline(never)]
+    fn lookup_any(&self, outer: &[u8], meta: &Meta) -> Option<Result<Decap, DropReason>> {
         let (source, local) = addresses(outer, meta)?;
         if meta.fragment != FragmentKind::Whole {
             return self.fragment(local, meta);

@@ -26,9 +26,15 @@ pub fn set_macs(frame: &mut [u8], destination: MacAddress, source: MacAddress) -
 #[inline]
 pub fn decrement_ttl(frame: &mut [u8], meta: &Meta) -> bool {
     let Some(packet) = frame.get_mut(usize::from(meta.l3_offset)..) else { return false };
-    match meta.l3 {
+    let Some(header) = packet.first_chunk_mut::<12>() else { return false };
+    decrement_header_ttl(header, meta.l3)
+}
+
+/// [`decrement_ttl`] on the start of an IP header.
+#[inline(always)]
+pub fn decrement_header_ttl(header: &mut [u8; 12], l3: L3) -> bool {
+    match l3 {
         L3::V4 => {
-            let Some(header) = packet.first_chunk_mut::<12>() else { return false };
             let Some(ttl) = header[8].checked_sub(1) else { return false };
             let sum = u16::from_be_bytes([header[10], header[11]]);
             header[8] = ttl;
@@ -37,7 +43,6 @@ pub fn decrement_ttl(frame: &mut [u8], meta: &Meta) -> bool {
             true
         }
         L3::V6 => {
-            let Some(header) = packet.first_chunk_mut::<8>() else { return false };
             let Some(hop_limit) = header[7].checked_sub(1) else { return false };
             header[7] = hop_limit;
             true

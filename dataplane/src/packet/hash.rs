@@ -21,7 +21,7 @@ const fn word(bytes: [u8; 8]) -> u64 {
 /// Hash of a packet's flow: addresses, protocol and ports. All fragments of a packet hash alike: addresses and
 /// protocol only (over IPv6 addresses only, since only the first fragment names the protocol for sure, RFC 8200
 /// section 4.5). What is not IP: MAC addresses and EtherType.
-#[inline]
+#[inline(always)]
 pub fn flow_hash(frame: &[u8], meta: &Meta, seed: u64) -> u64 {
     let ports = match meta.fragment {
         FragmentKind::Whole => u64::from(meta.source_port) << 16 | u64::from(meta.destination_port),

@@ -129,6 +129,16 @@ pub struct Snapshot {
     kernel_asks: Arc<ArrayQueue<(ScopeId, IpAddr)>>,
 }
 
+/// The control thread holds every snapshot until no worker does: a worker never runs this.
+#[cfg(debug_assertions)]
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        let on_a_worker = thread.name().is_some_and(|name| name.starts_with("weir-worker"));
+        assert!(!on_a_worker, "generation {} was freed on a worker", self.generation);
+    }
+}
+
 impl Snapshot {
     /// Everything that programs of this generation point at.
     #[inline]

@@ -90,7 +90,9 @@ impl Core {
             if !*slow {
                 let vteps = snapshot.pipeline.vteps_of(vrf);
                 if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
-                    let inner = decapsulate(decap?, frame, meta)?;
+                    let Decap { scope: inner, endpoint, strip, inner_len, outer_ecn } = decap?;
+                    decapsulate(strip, inner_len, frame, meta)?;
+                    (meta.outer_ecn, meta.endpoint) = (outer_ecn, endpoint.0);
                     scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
                     if matches!(scope.domain, Domain::Vrf(_)) {
                         *slow = admit_routed(scope, frame, meta)?;
@@ -125,33 +127,44 @@ fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropR
     Ok(suspicious_source(frame.bytes(), meta))
 }
 
+/// First bytes of IPv4 sources to be looked at: this network, loopback, link-local, and multicast and beyond.
+const SUSPICIOUS_V4: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut first = 0;
+    while first < 256 {
+        table[first] = matches!(first, 0 | 127 | 169 | 224..);
+        first += 1;
+    }
+    table
+};
+
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
 /// closer. A flow key without the source cannot tell.
 #[inline]
 fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     let at = usize::from(meta.l3_offset);
     match meta.l3 {
-        L3::V4 => packet
-            .get(at + 12..at + 14)
-            .is_none_or(|first| matches!(first, [0 | 127 | 224.., _] | [169, 254])),
+        L3::V4 => match packet.get(at + 12..at + 14) {
+            Some([first, second]) => SUSPICIOUS_V4[usize::from(*first)] && (*first != 169 || *second == 254),
+            _ => true,
+        },
         L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
         L3::Arp | L3::Other => false,
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs; gives the inner frame's scope.
+/// Takes the outer headers off a packet that is addressed to one of our VTEPs, and parses the inner frame.
+// Numbers, not a [`Decap`]: they come in registers.
 #[inline(never)]
-fn decapsulate(decap: Decap, frame: &mut Frame, meta: &mut Meta) -> Result<ScopeId, DropReason> {
-    if !(frame.strip(decap.strip) && frame.set_len(decap.inner_len)) {
+fn decapsulate(strip: usize, inner_len: usize, frame: &mut Frame, meta: &mut Meta) -> Result<(), DropReason> {
+    if !(frame.strip(strip) && frame.set_len(inner_len)) {
         return Err(DropReason::VxlanMalformed);
     }
     packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
     if meta.vlan_tags > 0 {
         return Err(DropReason::VxlanInnerVlan);
     }
-    meta.outer_ecn = decap.outer_ecn;
-    meta.endpoint = decap.endpoint.0;
-    Ok(decap.scope)
+    Ok(())
 }
 
 /// Out of the way of what is well-formed.

@@ -59,9 +59,10 @@ impl Announcer {
             self.look(snapshot, core.now);
         }
         for _ in 0..AT_ONCE {
-            let Some(Due { again, own, .. }) = self.due.pop_front_if(|due| due.at <= core.now) else {
+            if self.due.front().is_none_or(|due| due.at > core.now) {
                 return;
-            };
+            }
+            let Some(Due { again, own, .. }) = self.due.pop_front() else { return };
             // It may be gone again.
             if !self.known.contains(&own) {
                 continue;

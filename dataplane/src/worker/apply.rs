@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_config::Config;
+use weir_config::{Config, Port};
 
 use crate::io::afxdp::AfXdpQueue;
 use crate::snapshot::Snapshot;
 
-use super::dataplane::{PATIENCE, Running};
+use super::dataplane::Running;
 use super::error::ApplyError;
-use super::ports::{OpenPort, facts, facts_of, open, promiscuous, ring_size, same_device, steering};
+use super::ports::{BUSY, OpenPort, facts, facts_of, open, promiscuous, ring_size, same_device, steering};
+use super::run::PATIENCE;
 
 impl Running {
     /// Compiles and publishes a configuration while packets flow.
@@ -33,25 +34,25 @@ impl Running {
                 if !closed.is_empty() {
                     self.reopen();
                 }
+                // What had begun to take foreign frames for the new configuration's sake.
+                let _ = self.filter_macs(&current, false);
                 return Err(error);
             }
         };
         let generation = snapshot.generation;
+        // New ports can send before anything is routed to them, and receive once they are known.
+        for (name, port, queues) in opened {
+            self.release(port.id);
+            self.ports.insert(name.clone(), port);
+            self.deal(&name, queues, generation);
+        }
         for (name, settings) in &config.ports {
             if let Some(port) = self.ports.get_mut(name) {
                 port.settings.clone_from(settings);
             }
         }
         self.publish(snapshot);
-        let mut dealt = Vec::new();
-        for (name, port, queues) in opened {
-            self.ports.insert(name.clone(), port);
-            dealt.push((name, queues));
-        }
         self.icmp.set_rate(config.limits.icmp_errors_per_second);
-        for (name, queues) in dealt {
-            self.deal(&name, queues);
-        }
         let gone: Vec<String> =
             self.ports.keys().filter(|name| !config.ports.contains_key(*name)).cloned().collect();
         for name in gone {
@@ -63,16 +64,16 @@ impl Running {
         Ok(generation)
     }
 
-    /// Closes the ports whose devices the new configuration wants opened another way, or by another port. They are looked for
-    /// again by [`reopen`](Self::reopen) if the change fails. Returns their names.
+    /// Closes the ports whose devices the new configuration wants opened another way, or by another port; one that moves to
+    /// a device of nobody's stays open until that one is. They are looked for again by [`reopen`](Self::reopen) if the
+    /// change fails. Returns their names.
     pub(super) fn make_way(&mut self, config: &Config) -> Vec<String> {
-        let wanted_elsewhere = |name: &String, port: &OpenPort| {
-            let device = &port.settings.device;
-            config.ports.iter().any(|(other, settings)| other != name && settings.device == *device)
-        };
         let in_the_way = |(name, port): &(&String, &OpenPort)| {
-            config.ports.get(*name).is_some_and(|settings| !same_device(&port.settings, settings))
-                || wanted_elsewhere(name, port)
+            let wants = |(other, settings): (&String, &Port)| {
+                settings.device == port.settings.device
+                    && (other != *name || !same_device(&port.settings, settings))
+            };
+            config.ports.iter().any(wants)
         };
         let names: Vec<String> = self.ports.iter().filter(in_the_way).map(|(name, _)| name.clone()).collect();
         for name in &names {
@@ -100,7 +101,7 @@ impl Running {
                 continue;
             }
             let ring = ring_size(self.pool.available(), [settings]);
-            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring)?;
+            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring, BUSY)?;
             opened.push((name.clone(), port, queues));
         }
         self.filter_macs(config, true)?;
@@ -140,6 +141,7 @@ impl Running {
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
+        self.free_old();
     }
 
     /// Tells each shared port what it takes: the VTEPs of its VRF, and its prefixes.

@@ -23,6 +23,9 @@ pub enum ReplayError {
     /// An input names a port that the configuration does not have.
     #[error("no port is named {0:?} in the configuration; it has: {1}")]
     UnknownPort(String, String),
+    /// An output would replace an input.
+    #[error("the output would replace the input {0}; write to another directory")]
+    Overwrites(PathBuf),
     /// The output directory cannot be made.
     #[error("{path}: {source}")]
     Directory {
@@ -80,6 +83,7 @@ pub fn replay(
     let mut engine = Engine::new(config)?;
     std::fs::create_dir_all(out)
         .map_err(|source| ReplayError::Directory { path: out.to_path_buf(), source })?;
+    spare_inputs(config, inputs, out)?;
     let mut writers = Writers::create(config, out)?;
     let first = records.first().map_or(0, |(_, record)| record.timestamp);
     let last = records.last().map_or(0, |(_, record)| record.timestamp);
@@ -102,6 +106,20 @@ pub fn replay(
     summary.counters = engine.counters();
     summary.written = writers.finish()?;
     Ok(summary)
+}
+
+/// Refuses to write where a capture was read.
+fn spare_inputs(config: &Config, inputs: &[(String, PathBuf)], out: &Path) -> Result<(), ReplayError> {
+    let outputs: Vec<PathBuf> = config
+        .ports
+        .keys()
+        .filter_map(|port| std::fs::canonicalize(out.join(format!("{port}.pcap"))).ok())
+        .collect();
+    let replaced = |path: &PathBuf| std::fs::canonicalize(path).is_ok_and(|path| outputs.contains(&path));
+    match inputs.iter().find(|(_, path)| replaced(path)) {
+        Some((_, path)) => Err(ReplayError::Overwrites(path.clone())),
+        None => Ok(()),
+    }
 }
 
 /// One capture for each port. The first error is kept and told at the end.

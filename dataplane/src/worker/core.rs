@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::vec::Drain;
 
 use crate::chain::{Walk, Walker};
 use crate::decision::{
@@ -16,7 +17,7 @@ use crate::decision::{
 };
 use crate::flow::table::milliseconds;
 use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
-use crate::frame::{BURST, Frame, FrameCache};
+use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
 use crate::packet::{Meta, tcp_flags};
@@ -29,6 +30,9 @@ use super::stage::Stage;
 
 /// Frames between the one being parsed and the one being prefetched.
 const PREFETCH_AHEAD: usize = 4;
+/// Frames that are admitted before they are passed. Enough for what was prefetched to arrive; few enough that their
+/// headers, often 2048 bytes apart and so in few sets of the first-level cache, are still there.
+const STRIDE: usize = 16;
 /// How long a flow without packets is kept.
 const FLOW_IDLE_MS: u32 = 10_000;
 /// Time in which the whole flow table is swept once.
@@ -66,7 +70,7 @@ pub struct Core {
     pub(super) asks: RefCell<Vec<NeighbourAction>>,
     pub(super) icmp: Arc<RateLimiter>,
     pub(super) scratch: Vec<u8>,
-    /// Places for a burst's admitted packets.
+    /// Places for admitted packets.
     work: Box<[Admitted]>,
     pub(super) now: Nanos,
     now_ms: u32,
@@ -94,7 +98,7 @@ impl Core {
             asks: RefCell::new(Vec::with_capacity(64)),
             icmp: parts.icmp,
             scratch: Vec::with_capacity(2048),
-            work: (0..BURST).map(|_| Admitted::none()).collect(),
+            work: (0..STRIDE).map(|_| Admitted::none()).collect(),
             now: 0,
             now_ms: 0,
             swept_ms: 0,
@@ -113,36 +117,33 @@ impl Core {
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
         let mut work = std::mem::take(&mut self.work);
-        while !frames.is_empty() {
-            let burst = frames.drain(..frames.len().min(BURST));
-            let admitted = self.admit_all(snapshot, port, burst, &mut work);
+        let mut ingress = Ingress::new(snapshot, port);
+        let mut burst = frames.drain(..);
+        while !burst.as_slice().is_empty() {
+            let admitted = self.admit_some(snapshot, &mut ingress, &mut burst, &mut work);
             self.pass_all(snapshot, work.get_mut(..admitted).unwrap_or_default());
         }
         self.work = work;
     }
 
-    /// Admits the frames of a burst: fills the first places of `work` and says how many. Places are written and read,
-    /// never moved.
-    #[inline]
-    fn admit_all(
+    /// Admits frames of a burst, as many as there are places in `work`, and says how many were. Places are written, and
+    /// later read, where they are.
+    // A function of its own, as the next one, so that each has the registers to itself.
+    #[inline(never)]
+    fn admit_some(
         &mut self,
         snapshot: &Snapshot,
-        port: PortId,
-        mut burst: std::vec::Drain<'_, Frame>,
+        ingress: &mut Ingress<'_>,
+        burst: &mut Drain<'_, Frame>,
         work: &mut [Admitted],
     ) -> usize {
-        let mut ingress = Ingress::new(snapshot, port);
         let mut count = 0;
-        loop {
+        while let Some(place) = work.get_mut(count) {
             if let Some(later) = burst.as_slice().get(PREFETCH_AHEAD) {
                 later.prefetch();
             }
             let Some(mut frame) = burst.next() else { break };
-            let Some(place) = work.get_mut(count) else {
-                self.drop_frame(frame, DropReason::InternalError);
-                continue;
-            };
-            match self.admit(snapshot, &mut ingress, &mut frame, place) {
+            match self.admit(snapshot, ingress, &mut frame, place) {
                 Ok(()) => {
                     self.flows.prefetch_bucket(place.hash);
                     place.frame = Some(frame);
@@ -154,8 +155,8 @@ impl Core {
         count
     }
 
-    /// Passes the admitted frames of a burst.
-    #[inline]
+    /// Passes admitted frames.
+    #[inline(never)]
     fn pass_all(&mut self, snapshot: &Snapshot, work: &mut [Admitted]) {
         for admitted in work.iter_mut() {
             admitted.guess = self.flows.guess(admitted.hash);
@@ -175,13 +176,13 @@ impl Core {
 
     /// Passes one admitted packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
     /// counts.
-    #[inline]
+    #[inline(always)]
     fn pass(
         &mut self,
         snapshot: &Snapshot,
         replay: &Replay<'_>,
         epoch: u32,
-        mut frame: Frame,
+        frame: Frame,
         admitted: &Admitted,
     ) -> bool {
         let Admitted { meta, key, hash, guess, scope, slow, .. } = admitted;
@@ -192,7 +193,26 @@ impl Core {
             if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
                 let rewrite = || rewrites.of(slot);
-                match replay.run(&mut frame, meta, &entry.program, rewrite, &mut self.meters, self.now) {
+                let frame = match replay.forward(frame, meta, &entry.program) {
+                    Ok((port, frame)) => {
+                        self.stage.push(port, frame);
+                        return true;
+                    }
+                    Err(frame) => frame,
+                };
+                let (outcome, frame) =
+                    match replay.tunnel(frame, meta, &entry.program, &mut self.meters, self.now) {
+                        Ok((Outcome::Send(port), frame)) => {
+                            self.stage.push(port, frame);
+                            return true;
+                        }
+                        Ok(done) => done,
+                        Err(mut frame) => {
+                            let (program, meters) = (&entry.program, &mut self.meters);
+                            (replay.run(&mut frame, meta, program, rewrite, meters, self.now), frame)
+                        }
+                    };
+                match outcome {
                     Outcome::Send(port) => self.stage.push(port, frame),
                     other => {
                         let (program, rewrite) = (entry.program, rewrite());

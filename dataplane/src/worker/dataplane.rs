@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
-use weir_config::{Config, MacAddress};
+use weir_config::{Config, MacAddress, Memory};
 
 use crate::decision::PortId;
 use crate::frame::{FrameCache, FrameMemory, FramePool, PageKind};
@@ -23,11 +23,9 @@ use super::core::{Core, CoreParts};
 use super::cores;
 use super::devices::LOOK;
 use super::error::ApplyError;
-use super::ports::{OpenPort, facts, open, ring_size};
-use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, Queue, Worker};
-
-/// How long workers may take to do what they are told.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+use super::ports::{BUSY, OpenPort, facts, open, ring_size};
+use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, PATIENCE, Queue, Worker};
+use super::status::{Counters, Stopped};
 
 /// What exists from the first configuration on.
 pub(super) struct Running {
@@ -41,8 +39,6 @@ pub(super) struct Running {
     events: Receiver<Event>,
     /// Snapshots that some worker may still run: freed here, on the control thread.
     pub(super) old: Vec<Arc<Snapshot>>,
-    /// Next worker to be dealt a queue.
-    next_worker: usize,
     /// When MTUs are looked at next.
     pub(super) next_look: Instant,
 }
@@ -51,6 +47,8 @@ pub(super) struct Running {
 #[derive(Default)]
 pub struct Dataplane {
     pub(super) running: Mutex<Option<Running>>,
+    /// Every memory of frames there is, with what it was asked for as.
+    pools: Mutex<Vec<(Memory, Arc<FramePool>)>>,
 }
 
 impl std::fmt::Debug for Dataplane {
@@ -73,10 +71,23 @@ impl Dataplane {
         match &mut *guard {
             Some(running) => running.apply(config),
             None => {
-                *guard = Some(Running::start(config)?);
+                *guard = Some(Running::start(config, self.pool(&config.memory)?)?);
                 Ok(1)
             }
         }
+    }
+
+    /// Frames as the configuration asks for them. Memory of frames is never unmapped: what a start that failed, or a run
+    /// that ended, leaves is used again.
+    fn pool(&self, wanted: &Memory) -> Result<Arc<FramePool>, ApplyError> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pool)) = pools.iter().find(|(memory, _)| memory == wanted) {
+            return Ok(Arc::clone(pool));
+        }
+        let frame_size = u16::try_from(wanted.frame_size).unwrap_or(2048);
+        let memory = FrameMemory::map(wanted.frames, frame_size, wanted.huge_pages)?;
+        pools.push((wanted.clone(), FramePool::new(memory)));
+        Ok(FramePool::new(memory))
     }
 
     /// Housekeeping of the control thread: vanished devices are bound again, old snapshots are freed.
@@ -86,11 +97,9 @@ impl Dataplane {
         }
     }
 
-    /// Drains and detaches; the kernel has its interfaces back afterwards.
-    pub fn stop(&self) {
-        if let Some(running) = self.lock().take() {
-            running.stop();
-        }
+    /// Drains and detaches; the kernel has its interfaces back afterwards. `None` if nothing was running.
+    pub fn stop(&self) -> Option<Stopped> {
+        self.lock().take().map(Running::stop)
     }
 
     /// The kernel's neighbour on `device` (`eth1`, or `eth1.100` for a VLAN); `None`: it is gone or failed.
@@ -145,17 +154,13 @@ impl Drop for Dataplane {
 
 impl Running {
     /// Opens every port, compiles, starts the workers.
-    fn start(config: &Config) -> Result<Self, ApplyError> {
+    fn start(config: &Config, pool: Arc<FramePool>) -> Result<Self, ApplyError> {
         let available = cores::available(&config.workers.cores)?;
-        let memory = &config.memory;
-        let frame_size = u16::try_from(memory.frame_size).unwrap_or(2048);
-        let memory = FrameMemory::map(memory.frames, frame_size, memory.huge_pages)?;
-        let pool = FramePool::new(memory);
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
         let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool, ring)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring, BUSY)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -202,7 +207,6 @@ impl Running {
             threads: Vec::new(),
             events,
             old: vec![],
-            next_worker: 0,
             next_look: Instant::now() + LOOK,
         };
         running.old.push(running.common.snapshots.load_full());
@@ -216,7 +220,7 @@ impl Running {
             return Err(error);
         }
         for (name, opened) in queues {
-            running.deal(&name, opened);
+            running.deal(&name, opened, 1);
         }
         Ok(running)
     }
@@ -233,36 +237,56 @@ impl Running {
             .name(format!("weir-worker-{worker}"))
             .spawn(move || {
                 core_affinity::set_for_current(core);
-                if let Some(worker) = Worker::new(worker, engine, common, mail) {
-                    worker.run();
-                }
+                run::or_abort(worker, || {
+                    if let Some(worker) = Worker::new(worker, engine, common, mail) {
+                        worker.run();
+                    }
+                });
             })
             .map_err(|error| ApplyError::Worker { worker, reason: error.to_string() })?;
         self.threads.push(thread);
         Ok(())
     }
 
-    /// Deals a port's queues out over the workers, in turn.
-    pub(super) fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>) {
+    /// Deals a port's queues out, each to the worker that has the fewest, and waits until they can send. They receive from
+    /// generation `since` on.
+    pub(super) fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>, since: u64) {
         let Some(port) = self.ports.get_mut(name) else { return };
-        port.queues.clear();
-        let workers = self.common.doors.len().max(1);
-        let mut sender = None;
+        let port = port.id;
+        let (mut sender, mut awaited) = (NOBODY, Vec::new());
         for queue in queues {
-            let worker = self.next_worker % workers;
-            self.next_worker += 1;
-            let number = queue.number();
-            port.queues.push((number, worker));
-            if queue.transmits() {
-                sender = sender.or_else(|| u16::try_from(worker).ok());
+            let (number, worker) = (queue.number(), self.least_busy());
+            if let Some(port) = self.ports.get_mut(name) {
+                port.queues.push((number, worker));
+            }
+            if queue.transmits() && sender == NOBODY {
+                sender = u16::try_from(worker).unwrap_or(NOBODY);
             }
             if let Some(door) = self.common.doors.get(worker) {
-                door.send(Mail::Adopt(Queue { port: port.id, number, io: Box::new(queue) }));
+                let (done, adopted) = crossbeam_channel::bounded(1);
+                if door.send(Mail::Adopt(Queue { port, number, io: Box::new(queue), since }, done)) {
+                    awaited.push(adopted);
+                }
             }
         }
-        if let Some(place) = self.common.senders.get(port.id.index()) {
-            place.store(sender.unwrap_or(NOBODY), Ordering::Release);
+        for adopted in awaited {
+            let _ = adopted.recv_timeout(PATIENCE);
         }
+        // Only now: until its queue is adopted, the sender would drop what others hand to it.
+        if let Some(place) = self.common.senders.get(port.index()) {
+            place.store(sender, Ordering::Release);
+        }
+    }
+
+    /// The worker that polls the fewest queues, the first of several.
+    fn least_busy(&self) -> usize {
+        let mut polled = vec![0; self.common.doors.len()];
+        for (_, worker) in self.ports.values().flat_map(|port| &port.queues) {
+            if let Some(count) = polled.get_mut(*worker) {
+                *count += 1;
+            }
+        }
+        (0..polled.len()).min_by_key(|worker| polled.get(*worker)).unwrap_or(0)
     }
 
     /// Takes a port's queues back from the workers and closes the device.
@@ -275,32 +299,54 @@ impl Running {
         if let Some(place) = self.common.senders.get(port.index()) {
             place.store(NOBODY, Ordering::Release);
         }
+        let mut queues = Vec::new();
         for door in &self.common.doors {
-            let (done, closed) = crossbeam_channel::bounded(1);
+            let (done, released) = crossbeam_channel::bounded(1);
             if door.send(Mail::Release(port, done)) {
-                let _ = closed.recv_timeout(PATIENCE);
+                queues.extend(released.recv_timeout(PATIENCE).unwrap_or_default());
             }
+        }
+        self.shut(queues);
+    }
+
+    /// Closes queues that workers gave up.
+    fn shut(&self, queues: Vec<Queue>) {
+        let mut cache = FrameCache::new(Arc::clone(&self.pool));
+        for mut queue in queues {
+            queue.io.close(&mut cache);
+        }
+    }
+
+    /// Closes the queues whose devices are gone, and takes back the others of their ports.
+    fn bury(&mut self) {
+        while let Ok(Event::Lost(queue)) = self.events.try_recv() {
+            let port = queue.port;
+            self.shut(vec![queue]);
+            self.lose(port);
         }
     }
 
     fn service(&mut self) {
-        while let Ok(Event::Lost(id)) = self.events.try_recv() {
-            self.lose(id);
-        }
+        self.bury();
         self.reopen();
         self.look_at_mtus();
-        // A snapshot is freed once nobody else holds it.
+        self.free_old();
+    }
+
+    /// Frees the snapshots that nobody else holds.
+    pub(super) fn free_old(&mut self) {
         let newest = self.common.snapshots.load().generation;
         self.old.retain(|old| old.generation == newest || Arc::strong_count(old) > 1);
     }
 
-    fn stop(mut self) {
+    fn stop(mut self) -> Stopped {
         for door in &self.common.doors {
             door.send(Mail::Stop);
         }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        self.bury();
         let mut cache = FrameCache::new(Arc::clone(&self.pool));
         for door in &self.common.doors {
             door.clear(&mut cache);
@@ -308,6 +354,15 @@ impl Running {
         cache.flush();
         // Dropping the ports detaches their programs.
         self.ports.clear();
+        let mut counters = Counters::default();
+        for door in &self.common.doors {
+            door.counters.add_to(&mut counters);
+        }
+        Stopped {
+            counters,
+            frames: u64::from(self.pool.memory().frames()),
+            free_frames: self.pool.available() as u64,
+        }
     }
 
     /// The queue counters of every port.

@@ -1,6 +1,5 @@
 //! Devices that come, go and change while weir runs.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::decision::PortId;
@@ -12,13 +11,16 @@ use super::ports::{OpenPort, facts, open, ring_size};
 
 /// How often a vanished device is looked for.
 const REOPEN: Duration = Duration::from_millis(500);
+/// How long a vanished device may be busy at each try: control waits meanwhile, and there is another try soon.
+const BRIEFLY: Duration = Duration::from_millis(50);
 /// How often MTUs are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 impl Running {
-    /// The device of a port is gone: its other queues are taken back.
+    /// The device of a port is gone: its other queues are taken back. A port that has been opened again since is not meant.
     pub(super) fn lose(&mut self, id: PortId) {
-        let Some(port) = self.ports.values_mut().find(|port| port.id == id && port.io.is_some()) else {
+        let gone = |port: &OpenPort| port.io.as_ref().is_some_and(AfXdpPort::gone);
+        let Some(port) = self.ports.values_mut().find(|port| port.id == id && gone(port)) else {
             return;
         };
         port.io = None;
@@ -37,19 +39,19 @@ impl Running {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
-            let Some(port) = self.ports.get_mut(&name) else { continue };
-            port.next_try = now + REOPEN;
+            let Some(port) = self.ports.get(&name) else { continue };
             let settings = port.settings.clone();
             let ring = ring_size(self.pool.available(), [&settings]);
-            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring);
-            let Ok((fresh, queues)) = opened else { continue };
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, BRIEFLY);
             let Some(port) = self.ports.get_mut(&name) else { continue };
+            port.next_try = Instant::now() + REOPEN;
+            let Ok((fresh, queues)) = opened else { continue };
             let rebinds = port.rebinds + 1;
             *port = OpenPort { rebinds, ..fresh };
             self.compile_again();
-            let config = Arc::clone(&self.common.snapshots.load().config);
-            let _ = self.steer(&config);
-            self.deal(&name, queues);
+            let current = self.common.snapshots.load_full();
+            let _ = self.steer(&current.config);
+            self.deal(&name, queues, current.generation);
         }
     }
 

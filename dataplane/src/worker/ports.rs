@@ -1,10 +1,11 @@
 //! Ports as the control thread holds them: how a device is opened, and what its configuration asks of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weir_config::{Config, Port, PortMode};
 
 use crate::decision::PortId;
@@ -30,13 +31,17 @@ pub(super) struct OpenPort {
     pub(super) next_try: Instant,
 }
 
-/// Opens a port's device.
+/// How long to wait for a device that the kernel is still taking back from an earlier owner.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
+
+/// Opens a port's device. Waits at most `patience` for one that is busy, and for its carrier two and a half times that.
 pub(super) fn open(
     name: &str,
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
     ring: u32,
+    patience: Duration,
 ) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
@@ -46,6 +51,7 @@ pub(super) fn open(
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
     (options.rx_ring, options.tx_ring) = (ring, ring);
     options.promiscuous = promiscuous(settings);
+    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
     let (io, queues) = AfXdpPort::open(&options, pool)
         .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
     let port = OpenPort {
@@ -118,12 +124,75 @@ pub(super) fn steering(config: &Config, port: &Port) -> Steering {
         .collect();
     vteps.sort_unstable();
     vteps.dedup();
-    Steering { vteps, prefixes: port.prefixes.clone() }
+    let kept = if port.prefixes.is_empty() { Vec::new() } else { kept(config) };
+    Steering { vteps, prefixes: port.prefixes.clone(), kept }
+}
+
+/// What weir never forwards, and a host lives by: link-local and group addresses.
+const NEVER_FORWARDED: [IpNet; 5] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
+];
+
+/// What stays the kernel's within the prefixes of a shared port, be it a default route: the addresses of all shared
+/// ports, which are the host's, with their broadcast addresses, and what is not forwarded anyway.
+fn kept(config: &Config) -> Vec<IpNet> {
+    let shared = config.ports.values().filter(|port| port.mode == PortMode::Shared);
+    let attachments = shared.flat_map(|port| std::iter::once(&port.attachment).chain(port.vlans.values()));
+    let mut kept = NEVER_FORWARDED.to_vec();
+    for net in attachments.flat_map(|attachment| &attachment.addresses) {
+        kept.push(net.addr().into());
+        if let IpNet::V4(net) = net {
+            kept.push(IpAddr::from(net.broadcast()).into());
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn steering_of(text: &str) -> Steering {
+        let config = weir_config::load_str("t.toml", text).unwrap().config;
+        steering(&config, &config.ports["up"])
+    }
+
+    #[test]
+    fn a_shared_port_that_takes_everything_leaves_the_host_its_addresses() {
+        let text = r#"
+            [port.up]
+            device = "eth0"
+            addresses = ["192.0.2.1/24", "2001:db8::1/64"]
+            prefixes = ["0.0.0.0/0", "::/0"]
+            [port.up.vlan.5]
+            addresses = ["198.51.100.1/24"]
+            [port.other]
+            device = "eth1"
+            addresses = ["203.0.113.1/32"]
+            [port.own]
+            device = "eth2"
+            mode = "dedicated"
+            addresses = ["10.0.0.1/24"]
+        "#;
+        let kept: Vec<String> = steering_of(text).kept.iter().map(ToString::to_string).collect();
+        for host in ["192.0.2.1/32", "192.0.2.255/32", "2001:db8::1/128", "198.51.100.1/32", "203.0.113.1/32"]
+        {
+            assert!(kept.contains(&host.to_owned()), "{host} is not in {kept:?}");
+        }
+        for needed in ["224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8"] {
+            assert!(kept.contains(&needed.to_owned()), "{needed} is not in {kept:?}");
+        }
+        assert!(!kept.contains(&"10.0.0.1/32".to_owned()), "an address of weir's own: {kept:?}");
+    }
+
+    #[test]
+    fn a_shared_port_without_prefixes_needs_no_exceptions() {
+        assert!(steering_of("[port.up]\ndevice = \"eth0\"\naddresses = [\"192.0.2.1/24\"]").kept.is_empty());
+    }
 
     #[test]
     fn the_fill_rings_of_all_queues_take_at_most_half_of_the_frames() {

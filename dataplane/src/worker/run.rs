@@ -1,5 +1,6 @@
 //! The run loop of one worker thread: poll the queues, run the engine, send, keep house, idle.
 
+use std::io::Write as _;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -25,6 +26,10 @@ use super::tick::Ticker;
 pub(super) const MAX_PORTS: usize = 1024;
 /// No worker.
 pub(super) const NOBODY: u16 = u16::MAX;
+/// How long workers may take to do what they are told.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Unread mail of a worker.
+const MAILBOX: usize = 1024;
 /// Frames that wait to be taken over by another worker.
 const HANDOFF: usize = 1024;
 /// Empty turns before a worker pauses, then naps, then blocks.
@@ -54,14 +59,17 @@ pub(super) struct Queue {
     pub(super) port: PortId,
     pub(super) number: u32,
     pub(super) io: Box<dyn PortQueue>,
+    /// Generation that knows the port: a worker that runs an older one leaves received frames where they are.
+    pub(super) since: u64,
 }
 
 /// What control tells a worker.
 pub(super) enum Mail {
-    /// Poll this queue.
-    Adopt(Queue),
-    /// Close the queues of this port, then answer.
-    Release(PortId, Sender<()>),
+    /// Poll this queue; answer once it can send.
+    Adopt(Queue, Sender<()>),
+    /// Give the queues of this port back. Control closes them: that takes milliseconds, in which the worker's other ports
+    /// would not be polled.
+    Release(PortId, Sender<Vec<Queue>>),
     /// Tell the flow table.
     Flows(usize, Sender<Vec<FlowStatus>>),
     /// Tell the counters of the queues.
@@ -71,10 +79,9 @@ pub(super) enum Mail {
 }
 
 /// What a worker tells control.
-#[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
-    /// The device behind a queue is gone; the queue is closed.
-    Lost(PortId),
+    /// The device behind a queue is gone. Control closes the queue.
+    Lost(Queue),
 }
 
 /// How others reach a worker.
@@ -89,9 +96,9 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Puts mail into the worker's box and wakes it.
+    /// Puts mail into the worker's box and wakes it. False if it has ended, or has not read its mail for long.
     pub(super) fn send(&self, mail: Mail) -> bool {
-        let sent = self.mail.send(mail).is_ok();
+        let sent = self.mail.send_timeout(mail, PATIENCE).is_ok();
         self.has_mail.store(true, Ordering::Release);
         self.wake.wake();
         sent
@@ -141,13 +148,24 @@ pub(super) struct Worker {
     stopping: bool,
 }
 
+/// Runs a worker. weir does not go on without one: its queues would swallow packets, and the frames that it held would be
+/// lost. The process ends, so that the kernel has its interfaces back and whoever supervises weir starts it again.
+pub(super) fn or_abort(worker: usize, work: impl FnOnce()) {
+    // What the work has touched is never looked at again.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+        // Where it was, the panic hook has said. A standard error that is closed changes nothing.
+        let _ = writeln!(std::io::stderr(), "weir: worker {worker} panicked: aborting");
+        std::process::abort();
+    }
+}
+
 /// Makes the door of a worker, and the end that the worker reads its mail from.
 pub(super) fn door(
     counters: Arc<CounterBlock>,
     core: usize,
     flow_capacity: usize,
 ) -> std::io::Result<(Arc<Door>, Receiver<Mail>)> {
-    let (mail, receiver) = crossbeam_channel::unbounded();
+    let (mail, receiver) = crossbeam_channel::bounded(MAILBOX);
     let door = Door {
         mail,
         has_mail: AtomicBool::new(false),
@@ -220,14 +238,15 @@ impl Worker {
             lost |= !queue.io.alive();
         }
         if lost {
-            self.drop_lost();
+            self.give_up_lost();
         }
         frames > 0
     }
 
     #[inline]
     fn poll_queue(&mut self, at: usize) -> usize {
-        let Some(queue) = self.queues.get_mut(at) else { return 0 };
+        let generation = self.snapshot.generation;
+        let Some(queue) = self.queues.get_mut(at).filter(|queue| queue.since <= generation) else { return 0 };
         let count = queue.io.receive(&mut self.burst, BURST, &mut self.core.cache);
         if count > 0 {
             let port = queue.port;
@@ -281,13 +300,14 @@ impl Worker {
         self.door.has_mail.swap(false, Ordering::SeqCst);
         while let Ok(mail) = self.mail.try_recv() {
             match mail {
-                Mail::Adopt(queue) => {
+                Mail::Adopt(queue, done) => {
                     self.core.stage.reserve(queue.port.index() + 1);
                     self.queues.push(queue);
+                    let _ = done.send(());
                 }
                 Mail::Release(port, done) => {
-                    self.close_queues(|queue| queue.port == port);
-                    let _ = done.send(());
+                    self.finish(HANDOFF / BURST);
+                    let _ = done.send(self.take_queues(|queue| queue.port == port));
                 }
                 Mail::Flows(limit, reply) => {
                     let _ = reply.send(display::flows(self.id, &self.core, &self.snapshot, limit));
@@ -313,21 +333,28 @@ impl Worker {
         self.descriptors.extend(self.queues.iter().filter_map(|queue| queue.io.descriptor()));
     }
 
-    fn close_queues(&mut self, which: impl Fn(&Queue) -> bool) {
-        let (close, keep): (Vec<_>, Vec<_>) = self.queues.drain(..).partition(which);
-        self.queues = keep;
-        for mut queue in close {
-            queue.io.close(&mut self.core.cache);
+    /// Sends what other workers have handed over so far, at most so many bursts of it.
+    fn finish(&mut self, bursts: usize) {
+        for _ in 0..bursts {
+            if self.take_over() == 0 {
+                break;
+            }
+            self.send();
         }
+    }
+
+    fn take_queues(&mut self, which: impl Fn(&Queue) -> bool) -> Vec<Queue> {
+        let (taken, keep): (Vec<_>, Vec<_>) = self.queues.drain(..).partition(which);
+        self.queues = keep;
         self.index_queues();
+        taken
     }
 
     #[cold]
-    fn drop_lost(&mut self) {
-        for queue in self.queues.iter().filter(|queue| !queue.io.alive()) {
-            let _ = self.common.events.send(Event::Lost(queue.port));
+    fn give_up_lost(&mut self) {
+        for queue in self.take_queues(|queue| !queue.io.alive()) {
+            let _ = self.common.events.send(Event::Lost(queue));
         }
-        self.close_queues(|queue| !queue.io.alive());
     }
 
     fn idle(&mut self) {
@@ -354,16 +381,16 @@ impl Worker {
 
     /// Sends what is left, frees what is held, closes the queues.
     fn wind_up(&mut self) {
-        while self.take_over() > 0 {
-            self.send();
-        }
+        self.finish(HANDOFF / BURST);
         self.core.abandon_held();
         self.send();
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
         }
-        self.close_queues(|_| true);
         let Core { cache, .. } = &mut self.core;
+        for mut queue in self.queues.drain(..) {
+            queue.io.close(cache);
+        }
         self.door.clear(cache);
         cache.flush();
     }
@@ -411,3 +438,7 @@ fn hand_over(
     }
     door.wake.wake();
 }
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests;

@@ -6,6 +6,7 @@ use weir_config::{Config, PortMode};
 
 use crate::chain::{Scope, ScopeKind, Walker};
 use crate::decision::{Domain, EndpointId, Tuple};
+use crate::io::afxdp::AfXdpPort;
 use crate::l3::describe;
 use crate::snapshot::Snapshot;
 
@@ -73,6 +74,7 @@ impl Dataplane {
                             copies: counted.copies,
                         }
                     });
+                    let program = port.io.as_ref().map(AfXdpPort::program_counters).unwrap_or_default();
                     PortStatus {
                         name: name.clone(),
                         device: info.device.clone(),
@@ -89,6 +91,9 @@ impl Dataplane {
                         mtu: port.settings.mtu.unwrap_or(u16::try_from(info.mtu).unwrap_or(u16::MAX)),
                         numa: info.numa,
                         rebinds: port.rebinds,
+                        redirected: program.redirected,
+                        passed: program.passed,
+                        no_socket: program.no_socket,
                         queues: queues.collect(),
                     }
                 })

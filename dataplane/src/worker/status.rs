@@ -34,6 +34,12 @@ pub struct PortStatus {
     pub numa: i32,
     /// How often the device vanished and was bound again.
     pub rebinds: u64,
+    /// Frames that the XDP program took for weir since the device was opened last.
+    pub redirected: u64,
+    /// Frames that it passed to the kernel since then; always 0 in dedicated mode.
+    pub passed: u64,
+    /// Frames among those that were weir's, but came by a queue without a socket.
+    pub no_socket: u64,
     /// Queues, by number, with the worker that polls each.
     pub queues: Vec<QueueStatus>,
 }
@@ -84,6 +90,17 @@ pub struct WorkerStatus {
     pub counters: Counters,
 }
 
+/// What is left when the workers have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Counters, summed over the workers, for the last time: exact.
+    pub counters: Counters,
+    /// Frames there are.
+    pub frames: u64,
+    /// Frames that came back to the pool: all of them, or some are lost until the process ends.
+    pub free_frames: u64,
+}
+
 /// Packet counters: of one worker, or summed.
 ///
 /// `received + handed_in + originated = transmitted + Σ dropped + punted + consumed + handed_out + held`, exactly.
@@ -107,7 +124,7 @@ pub struct Counters {
     pub held: u64,
     /// Drops by reason name; reasons that never occurred are left out.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// Flow-table hits.
+    /// Flow-table hits. A packet that was held is looked up again when it goes on, so it counts twice.
     pub flow_hits: u64,
     /// Flow-table misses: walks.
     pub flow_misses: u64,

@@ -84,11 +84,7 @@ impl Wire {
     pub fn new(queues: u32) -> Self {
         leave_the_host();
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!(
-            "{}{}",
-            std::process::id(),
-            char::from(b'a' + NEXT.fetch_add(1, Ordering::Relaxed) as u8)
-        );
+        let id = format!("{}n{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let wire = Self {
             device: format!("wx{id}"),
             peer: format!("wy{id}"),
@@ -184,6 +180,13 @@ impl Tap {
         // SAFETY: the pointer and the length are those of a live slice.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+    }
+
+    /// Sends a frame if the device is there and takes it; says whether it did.
+    pub fn try_send(&self, frame: &[u8]) -> bool {
+        // SAFETY: the pointer and the length are those of a live slice.
+        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        sent == frame.len() as isize
     }
 
     /// The next frame that the far end received and `wanted` accepts; `None` when the time is over.

@@ -107,4 +107,7 @@ fn two_environment_variables_make_a_plain_router() {
     west.counters().expect_conserved().expect_at_least("transmitted", 100);
     alice.ping("10.66.0.1").count(2).expect_none();
     west.counters().expect("dropped.blackhole", 2);
+    // The host keeps its own address, though its subnet is among the routes.
+    alice.ping("10.1.0.1").expect_all();
+    west.counters().expect("consumed", 0);
 }

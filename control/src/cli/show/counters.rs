@@ -6,71 +6,73 @@ use weir_dataplane::decision::DropReason;
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::{Table, cell};
 
-/// Every counter, and the conservation of packets.
+/// What came in and what became of it, drops by reason, events, and the conservation of packets.
 pub(in crate::cli) fn counters(answer: &Value) -> String {
     let counters = &answer["counters"];
     let number = |key: &str| counters[key].as_u64().unwrap_or(0);
     let dropped = dropped_in_all(counters);
-    let mut table = Table::new(&[("COUNTER", Left), ("PACKETS", Right)]);
-    for (title, value) in [
-        ("received", number("received")),
-        ("originated", number("originated")),
-        ("handed in", number("handed_in")),
-        ("transmitted", number("transmitted")),
-        ("dropped", dropped),
-        ("punted", number("punted")),
-        ("consumed", number("consumed")),
-        ("handed out", number("handed_out")),
-        ("held", number("held")),
-    ] {
-        table.row([title.to_owned(), value.to_string()]);
-    }
-    let mut events = Table::new(&[("EVENT", Left), ("COUNT", Right)]);
-    for (title, key) in [
-        ("flow hits", "flow_hits"),
-        ("flow misses", "flow_misses"),
-        ("flow evictions", "flow_evictions"),
-        ("ICMP errors over the rate limit", "icmp_limited"),
-        ("address conflicts", "address_conflicts"),
-        ("MAC moves", "mac_moves"),
-        ("MAC addresses refused", "mac_refused"),
-    ] {
-        events.row([title.to_owned(), number(key).to_string()]);
-    }
-    let mut text = table.render("");
+    let balance = &answer["conservation"];
+    let (entered, left) = (balance["entered"].as_u64().unwrap_or(0), balance["left"].as_u64().unwrap_or(0));
+    let table = |title: &'static str, unit: &'static str, rows: &[(&str, u64)]| {
+        let mut table = Table::new(&[(title, Left), (unit, Right)]);
+        for (name, value) in rows {
+            table.row([(*name).to_owned(), value.to_string()]);
+        }
+        table.render("")
+    };
+    let mut text = table(
+        "IN",
+        "PACKETS",
+        &[
+            ("received", number("received")),
+            ("originated", number("originated")),
+            ("handed in", number("handed_in")),
+            ("in all", entered),
+        ],
+    );
+    text += "\n";
+    text += &table(
+        "OUT",
+        "PACKETS",
+        &[
+            ("transmitted", number("transmitted")),
+            ("dropped", dropped),
+            ("punted", number("punted")),
+            ("consumed", number("consumed")),
+            ("handed out", number("handed_out")),
+            ("held now", number("held")),
+            ("in all", left),
+        ],
+    );
     if dropped > 0 {
         text += &format!("\n{}", drops(answer, false));
     }
-    text + &format!("\n{}\n{}", events.render(""), conservation(answer))
+    text += "\n";
+    text += &table(
+        "EVENT",
+        "COUNT",
+        &[
+            ("flow hits", number("flow_hits")),
+            ("flow misses", number("flow_misses")),
+            ("flow evictions", number("flow_evictions")),
+            ("ICMP errors over the rate limit", number("icmp_limited")),
+            ("address conflicts", number("address_conflicts")),
+            ("MAC moves", number("mac_moves")),
+            ("MAC addresses refused", number("mac_refused")),
+        ],
+    );
+    text + &conservation(balance["holds"] == true, entered, left)
 }
 
-/// The equation with its numbers.
-fn conservation(answer: &Value) -> String {
-    let counters = &answer["counters"];
-    let number = |key: &str| counters[key].as_u64().unwrap_or(0);
-    let balance = &answer["conservation"];
-    let (entered, left) = (balance["entered"].as_u64().unwrap_or(0), balance["left"].as_u64().unwrap_or(0));
-    let verdict = if balance["holds"] == true {
-        "holds".to_owned()
-    } else {
-        format!(
-            "differs by {} (while packets flow, those between two counters; at rest, a defect)",
-            i128::from(entered) - i128::from(left)
-        )
-    };
+/// Whether every packet is accounted for.
+fn conservation(holds: bool, entered: u64, left: u64) -> String {
+    if holds {
+        return format!("\nconservation: {entered} in, {left} out: holds\n");
+    }
     format!(
-        "conservation: received {} + originated {} + handed in {} = {entered}\n\
-         \x20             transmitted {} + dropped {} + punted {} + consumed {} + handed out {} + held {} = {left}\n\
-         \x20             {verdict}\n",
-        number("received"),
-        number("originated"),
-        number("handed_in"),
-        number("transmitted"),
-        dropped_in_all(counters),
-        number("punted"),
-        number("consumed"),
-        number("handed_out"),
-        number("held"),
+        "\nconservation: {entered} in, {left} out: differs by {} (while packets flow, those between two counters; at \
+         rest, a defect)\n",
+        i128::from(entered) - i128::from(left)
     )
 }
 
@@ -110,14 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn the_equation_is_shown_with_its_numbers_and_whether_it_holds() {
+    fn both_sides_are_summed_up_and_it_is_said_whether_they_are_equal() {
         let text = counters(&answer(10, true));
-        assert!(text.contains("received 10 + originated 0 + handed in 0 = 10\n"), "{text}");
-        assert!(
-            text.contains("transmitted 6 + dropped 4 + punted 0 + consumed 0 + handed out 0 + held 0 = 10\n")
-        );
-        assert!(text.ends_with("              holds\n"), "{text}");
-        assert!(counters(&answer(12, false)).contains("differs by 2 "));
+        assert!(text.starts_with("IN          PACKETS\nreceived         10\n"), "{text}");
+        assert!(text.contains("transmitted        6\ndropped            4\n"), "{text}");
+        assert_eq!(text.matches("in all            10\n").count(), 1, "{text}");
+        assert!(text.ends_with("\nconservation: 10 in, 10 out: holds\n"), "{text}");
+        assert!(counters(&answer(12, false)).contains("12 in, 10 out: differs by 2 "));
     }
 
     #[test]

@@ -7,8 +7,12 @@ use crate::cli::table::{Table, cell, items};
 
 pub(super) fn ports(answer: &Value) -> String {
     let ports = &answer["ports"];
+    let mut described = ports.clone();
+    for port in described.as_array_mut().into_iter().flatten().filter(|port| port["numa"] == -1) {
+        port["numa"] = Value::Null;
+    }
     let mut text = Table::of(
-        ports,
+        &described,
         &[
             ("PORT", Left, "name"),
             ("DEVICE", Left, "device"),
@@ -24,6 +28,14 @@ pub(super) fn ports(answer: &Value) -> String {
         ],
     )
     .render("no ports");
+    let traffic = traffic(ports);
+    if !traffic.is_empty() {
+        text += &format!("\n{}", traffic.render(""));
+    }
+    let queues = queues(ports);
+    if !queues.is_empty() {
+        text += &format!("\n{}", queues.render(""));
+    }
     let refused: String = items(ports)
         .iter()
         .flat_map(|port| {
@@ -33,11 +45,31 @@ pub(super) fn ports(answer: &Value) -> String {
     if !refused.is_empty() {
         text += &format!("\nNot obtained:\n{refused}");
     }
-    let queues = queues(ports);
-    if !queues.is_empty() {
-        text += &format!("\n{}", queues.render(""));
-    }
     text
+}
+
+/// What each port carried, over its queues, and what its XDP program left to the kernel.
+fn traffic(ports: &Value) -> Table {
+    const SUMMED: [(&str, &str); 5] = [
+        ("RX-FRAMES", "rx_frames"),
+        ("RX-BYTES", "rx_bytes"),
+        ("TX-FRAMES", "tx_frames"),
+        ("TX-BYTES", "tx_bytes"),
+        ("MISSED", "rx_missed"),
+    ];
+    let mut columns = vec![("PORT", Left)];
+    columns.extend(SUMMED.iter().map(|(title, _)| (*title, Right)));
+    columns.extend([("TO-KERNEL", Right), ("NO-SOCKET", Right)]);
+    let mut table = Table::new(&columns);
+    for port in items(ports) {
+        let sum =
+            |key: &str| items(&port["queues"]).iter().filter_map(|queue| queue[key].as_u64()).sum::<u64>();
+        let mut cells = vec![cell(&port["name"])];
+        cells.extend(SUMMED.iter().map(|(_, key)| sum(key).to_string()));
+        cells.extend([cell(&port["passed"]), cell(&port["no_socket"])]);
+        table.row(cells);
+    }
+    table
 }
 
 fn queues(ports: &Value) -> Table {
@@ -141,8 +173,8 @@ pub(super) fn flows(answer: &Value, limit: usize) -> String {
         ("PACKETS", Right, "packets"),
         ("BYTES", Right, "bytes"),
         ("IDLE/S", Right, "idle"),
-        ("KEY", Left, "key"),
         ("PROGRAM", Left, "program"),
+        ("KEY", Left, "key"),
     ];
     let text = Table::of(&answer["flows"], &columns).render("no flows");
     text + &truncation(&answer["flows"], limit)

@@ -192,6 +192,11 @@ impl AfXdpPort {
         }
     }
 
+    /// Whether the device was found gone, by the port or by one of its queues.
+    pub fn gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Changes what a shared port takes, without detaching: new entries are added before old ones are removed, so that
     /// an entry in both is never missed. A dedicated port takes everything already.
     ///

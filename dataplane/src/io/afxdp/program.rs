@@ -182,8 +182,11 @@ impl Program {
         let full = self.add(wanted).is_err();
         let removed: Vec<Entry> = self.steered.difference(wanted).copied().collect();
         for entry in removed {
-            let result = self.table(entry).delete(&entry.key());
-            result.map_err(|error| ("remove", entry, error.to_string()))?;
+            // What changes its value is not deleted: the new value stands there, or is about to.
+            if !entry.opposite().is_some_and(|replacement| wanted.contains(&replacement)) {
+                let result = self.table(entry).delete(&entry.key());
+                result.map_err(|error| ("remove", entry, error.to_string()))?;
+            }
             self.steered.remove(&entry);
         }
         if full { self.add(wanted) } else { Ok(()) }
@@ -192,7 +195,7 @@ impl Program {
     fn add(&mut self, wanted: &BTreeSet<Entry>) -> Result<(), Refusal> {
         let added: Vec<Entry> = wanted.difference(&self.steered).copied().collect();
         for entry in added {
-            let result = self.table(entry).update(&entry.key(), &[1], MapFlags::ANY);
+            let result = self.table(entry).update(&entry.key(), &entry.value(), MapFlags::ANY);
             result.map_err(|error| ("add", entry, error.to_string()))?;
             self.steered.insert(entry);
         }

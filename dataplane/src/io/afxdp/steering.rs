@@ -13,6 +13,9 @@ pub struct Steering {
     pub vteps: Vec<(IpAddr, u16)>,
     /// Destination prefixes.
     pub prefixes: Vec<IpNet>,
+    /// Destinations within them that stay the kernel's: the host's own addresses. The longer prefix wins; of one that
+    /// stands in both, `prefixes`.
+    pub kept: Vec<IpNet>,
 }
 
 /// One entry of a steering map.
@@ -20,6 +23,7 @@ pub struct Steering {
 pub(super) enum Entry {
     Vtep(IpAddr, u16),
     Prefix(IpNet),
+    Kept(IpNet),
 }
 
 impl fmt::Display for Entry {
@@ -27,6 +31,7 @@ impl fmt::Display for Entry {
         match self {
             Self::Vtep(address, port) => write!(f, "VTEP {address} UDP port {port}"),
             Self::Prefix(prefix) => write!(f, "prefix {prefix}"),
+            Self::Kept(prefix) => write!(f, "exception {prefix}"),
         }
     }
 }
@@ -43,7 +48,13 @@ impl Steering {
     pub(super) fn entries(&self) -> BTreeSet<Entry> {
         let vteps = self.vteps.iter().map(|&(address, port)| Entry::Vtep(address, port));
         let prefixes = self.prefixes.iter().map(|prefix| Entry::Prefix(prefix.trunc()));
-        vteps.chain(prefixes).collect()
+        let mut entries: BTreeSet<Entry> = vteps.chain(prefixes).collect();
+        for prefix in self.kept.iter().map(IpNet::trunc) {
+            if !entries.contains(&Entry::Prefix(prefix)) {
+                entries.insert(Entry::Kept(prefix));
+            }
+        }
+        entries
     }
 }
 
@@ -51,9 +62,23 @@ impl Entry {
     pub(super) fn table(self) -> Table {
         match self {
             Self::Vtep(..) => Table::Vteps,
-            Self::Prefix(IpNet::V4(_)) => Table::Prefixes4,
-            Self::Prefix(IpNet::V6(_)) => Table::Prefixes6,
+            Self::Prefix(IpNet::V4(_)) | Self::Kept(IpNet::V4(_)) => Table::Prefixes4,
+            Self::Prefix(IpNet::V6(_)) | Self::Kept(IpNet::V6(_)) => Table::Prefixes6,
         }
+    }
+
+    /// The entry with the same key and the other value: one replaces the other in place.
+    pub(super) fn opposite(self) -> Option<Self> {
+        match self {
+            Self::Vtep(..) => None,
+            Self::Prefix(prefix) => Some(Self::Kept(prefix)),
+            Self::Kept(prefix) => Some(Self::Prefix(prefix)),
+        }
+    }
+
+    /// 1: taken; 0: the kernel's.
+    pub(super) fn value(self) -> [u8; 1] {
+        [u8::from(!matches!(self, Self::Kept(_)))]
     }
 
     /// The key as bpf/weir.bpf.c lays it out: `struct vtep`, `struct prefix4`, `struct prefix6`.
@@ -66,10 +91,10 @@ impl Entry {
                 };
                 [&address.octets()[..], &port.to_be_bytes(), &[0, 0]].concat()
             }
-            Self::Prefix(IpNet::V4(net)) => {
+            Self::Prefix(IpNet::V4(net)) | Self::Kept(IpNet::V4(net)) => {
                 [u32::from(net.prefix_len()).to_ne_bytes(), net.addr().octets()].concat()
             }
-            Self::Prefix(IpNet::V6(net)) => {
+            Self::Prefix(IpNet::V6(net)) | Self::Kept(IpNet::V6(net)) => {
                 [&u32::from(net.prefix_len()).to_ne_bytes()[..], &net.addr().octets()].concat()
             }
         }
@@ -95,7 +120,19 @@ mod tests {
         let steering = Steering {
             vteps: vec![],
             prefixes: vec!["10.1.2.3/16".parse().unwrap(), "10.1.0.0/16".parse().unwrap()],
+            kept: vec![],
         };
         assert_eq!(steering.entries().len(), 1);
+    }
+
+    #[test]
+    fn a_destination_is_kept_unless_the_same_prefix_is_asked_for() {
+        let (default, host): (IpNet, IpNet) = ("0.0.0.0/0".parse().unwrap(), "192.0.2.1/32".parse().unwrap());
+        let mut steering = Steering { vteps: vec![], prefixes: vec![default], kept: vec![host] };
+        assert_eq!(steering.entries(), BTreeSet::from([Entry::Prefix(default), Entry::Kept(host)]));
+        steering.prefixes.push(host);
+        assert_eq!(steering.entries(), BTreeSet::from([Entry::Prefix(default), Entry::Prefix(host)]));
+        assert_eq!((Entry::Kept(host).value(), Entry::Prefix(host).value()), ([0], [1]));
+        assert_eq!(Entry::Kept(host).key(), Entry::Prefix(host).key());
     }
 }
