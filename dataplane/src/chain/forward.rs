@@ -57,6 +57,7 @@ impl Walker<'_> {
         let mut program = result.unwrap_or_else(Program::drop);
         if scope.mss_clamp {
             // What comes out of a tunnel is answered into it.
+            program.ops |= Ops::CLAMP_MSS;
             program.clamp = program.clamp.min(self.way_back(scope, EndpointId(meta.endpoint), hash, now));
         }
         Walk::Program { program, rewrite: Rewrite::default(), cache }
@@ -170,7 +171,7 @@ impl Walker<'_> {
         let mtu = self.tunnel_mtu_of(remote.scope, outer.overhead(), underlay.mtu, endpoint, now);
         let clamps = self.pipeline.scope(remote.scope).is_some_and(|tunnel| tunnel.mss_clamp);
         Ok(Program {
-            ops: Ops::ENCAPSULATE,
+            ops: if clamps { Ops::ENCAPSULATE | Ops::CLAMP_MSS } else { Ops::ENCAPSULATE },
             egress: scope,
             adjacency: self.resolve(scope, next_hop, now)?,
             endpoint,

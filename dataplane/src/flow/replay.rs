@@ -228,7 +228,7 @@ impl Replay<'_> {
                 edit::set_destination(frame.bytes_mut(), meta, ip, port);
             }
         }
-        if program.clamp != u16::MAX && meta.tcp_flags & tcp_flags::SYN != 0 {
+        if ops.contains(Ops::CLAMP_MSS) && meta.tcp_flags & tcp_flags::SYN != 0 {
             edit::clamp_mss(frame.bytes_mut(), meta, program.clamp);
         }
         if ops.contains(Ops::DECREMENT_TTL) {
