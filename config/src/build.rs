@@ -193,6 +193,8 @@ fn bridge(node: &Node) -> Bridge {
         ageing: text(node, "ageing", text::duration).unwrap_or(Duration::from_secs(300)),
         learning: flag(node, "learning", true),
         macs_per_member: number(node, "macs-per-member"),
+        forward_stp: flag(node, "forward-stp", false),
+        forward_lldp: flag(node, "forward-lldp", false),
     }
 }
 
@@ -215,6 +217,7 @@ fn vxlan(name: &str, node: &Node, crossed: &BTreeMap<String, String>) -> Tunnel 
             _ => DscpModel::Uniform,
         },
         check_udp: flag(node, "check-udp", true),
+        mss_clamp: flag(node, "mss-clamp", false),
     }
 }
 

@@ -228,6 +228,10 @@ pub struct Bridge {
     pub learning: bool,
     /// Most MAC addresses learned behind one member; absent: only `limits.macs` bounds them.
     pub macs_per_member: Option<u32>,
+    /// Whether BPDUs of the spanning tree (to 01:80:c2:00:00:00) are flooded like other groups.
+    pub forward_stp: bool,
+    /// Whether LLDP (to 01:80:c2:00:00:0e) is flooded like other groups.
+    pub forward_lldp: bool,
 }
 
 /// `[tunnel.<name>.vxlan]` (RFC 7348).
@@ -258,6 +262,8 @@ pub struct Tunnel {
     pub dscp: DscpModel,
     /// Verify non-zero outer UDP checksums on receive.
     pub check_udp: bool,
+    /// Lower the TCP maximum segment size in SYNs that go through, both ways, to what fits (RFC 9293 section 3.7.1).
+    pub mss_clamp: bool,
 }
 
 /// RFC 2983 section 3: how DSCP crosses a tunnel.

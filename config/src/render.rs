@@ -188,6 +188,8 @@ fn bridge(bridge: &Bridge) -> Value {
     out.put("ageing", render_duration(bridge.ageing));
     out.put("learning", bridge.learning);
     out.put_some("macs-per-member", bridge.macs_per_member);
+    out.put("forward-stp", bridge.forward_stp);
+    out.put("forward-lldp", bridge.forward_lldp);
     out.finish()
 }
 
@@ -211,6 +213,7 @@ fn vxlan(tunnel: &Tunnel) -> Value {
         DscpModel::Pipe(value) => out.put("dscp", value),
     }
     out.put("check-udp", tunnel.check_udp);
+    out.put("mss-clamp", tunnel.mss_clamp);
     out.finish()
 }
 

@@ -212,6 +212,8 @@ fn chained() -> Vec<Case> {
     let lan_to = |port| lan().udp(9, port).build();
     vec![
         on(CHAINED, Reason::FirewallDenied, vec![("lan", lan_to(9))]),
+        // To weir itself: no classifier is asked, so no firewall denies it.
+        on(CHAINED, Reason::LocalUnsupported, vec![("lan", to("10.1.0.1").udp(9, 9).build())]).told(3, 3),
         on(CHAINED, Reason::FirewallRejected, vec![("lan", lan_to(113))]).told(3, 13),
         on(CHAINED, Reason::FirewallRejected, vec![("lan", lan().tcp(9, 113).flags(SYN).build())]),
         on(CHAINED, Reason::FirewallNoSession, vec![("lan", lan().tcp(9, 80).flags(ACK).build())]),

@@ -9,6 +9,7 @@ use common::Lab;
 use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, Site, WAN};
 use common::sound::{assert_sound, told};
 use weir_dataplane::packet::builder::Packet;
+use weir_dataplane::packet::tcp_flags::{ACK, SYN};
 
 const FOUR: Site = Site { v6: false, chain: false, ecmp: false };
 const SIX: Site = Site { v6: true, ..FOUR };
@@ -299,4 +300,54 @@ fn errors_are_limited_to_the_rate() {
     lab.inject("lan", &packet);
     assert_eq!(lab.take().len(), 2);
     assert_eq!(lab.counters().dropped, BTreeMap::from([("ttl_expired", 23)]));
+}
+
+/// RFC 9293 section 3.7.1: whoever sends into the tunnel learns by the handshake what fits, though no ICMP error reach him.
+#[test]
+fn where_it_is_configured_syns_tell_a_segment_size_that_fits_both_ways() {
+    const OFFERED: u16 = 1460;
+    let syn = |packet: Packet, flags| packet.tcp(9, 80).flags(flags).tcp_options(&[2, 4, 0x05, 0xb4]).build();
+    let told = |frame: &[u8], v6: bool| {
+        assert_sound(frame);
+        let at = if v6 { 76 } else { 56 };
+        u16::from_be_bytes([frame[at], frame[at + 1]])
+    };
+    for (site, mtu, clamps) in [(FOUR, 1450, true), (SIX, 1430, true), (FOUR, 1450, false)] {
+        let mut text = site.text();
+        if clamps {
+            text = text.replace("vni = 100\n", "vni = 100\nmss-clamp = true\n");
+            text = text.replace("vni = 5000\n", "vni = 5000\nmss-clamp = true\n");
+        }
+        let fits = |headers: u16| if clamps { mtu - headers } else { OFFERED };
+        let mut lab = Lab::new(&text);
+        // By a walk, and then by replay.
+        for _ in 0..2 {
+            lab.inject("blue", &syn(Packet::ethernet(HOST, BLUE).ipv4("10.3.0.2", "10.4.0.2"), SYN));
+            lab.inject(
+                "blue",
+                &syn(Packet::ethernet(HOST, BLUE).ipv6("2001:db8:3::2", "2001:db8:4::2"), SYN),
+            );
+            let answer = syn(Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2"), SYN | ACK);
+            lab.inject("wan", &site.outer(100, &answer).build());
+            let sent = lab.take();
+            let ports: Vec<_> = sent.iter().map(|(port, _)| port.as_str()).collect();
+            assert_eq!(ports, ["wan", "wan", "blue"]);
+            assert_eq!(told(&sent[0].1[site.outer_len()..], false), fits(40));
+            assert_eq!(told(&sent[1].1[site.outer_len()..], true), fits(60));
+            assert_eq!(told(&sent[2].1, false), fits(40));
+            // The host on `one` is known once it has sent something.
+            lab.inject("one", &syn(Packet::ethernet(HOST, OTHER).ipv4("10.5.0.1", "10.5.0.2"), ACK));
+            lab.take();
+            let answer = syn(Packet::ethernet(OTHER, HOST).ipv4("10.5.0.2", "10.5.0.1"), SYN | ACK);
+            lab.inject("wan", &site.outer(5000, &answer).build());
+            lab.inject("one", &syn(Packet::ethernet(HOST, OTHER).ipv4("10.5.0.1", "10.5.0.2"), SYN));
+            lab.inject("one", &syn(Packet::ethernet(HOST, OTHER).ipv4("10.5.0.1", "10.5.0.2"), ACK));
+            let sent = lab.take();
+            let inner = |at: usize| &sent[at].1[site.outer_len()..];
+            assert_eq!(sent.iter().map(|(port, _)| port.as_str()).collect::<Vec<_>>(), ["one", "wan", "wan"]);
+            assert_eq!(told(&sent[0].1, false), fits(40));
+            assert_eq!(told(inner(1), false), fits(40));
+            assert_eq!(told(inner(2), false), OFFERED, "not a SYN");
+        }
+    }
 }

@@ -296,6 +296,18 @@ static BRIDGE_TABLE: Table = Table {
             Need::Optional("only `limits.macs` bounds them"),
             "The most MAC addresses learned behind one member.",
         ),
+        key(
+            "forward-stp",
+            Kind::Boolean,
+            Need::Default("false"),
+            "Whether spanning-tree BPDUs (to 01:80:c2:00:00:00) are flooded to all members instead of dropped.",
+        ),
+        key(
+            "forward-lldp",
+            Kind::Boolean,
+            Need::Default("false"),
+            "Whether LLDP (to 01:80:c2:00:00:0e) is flooded to all members instead of dropped.",
+        ),
     ],
     rules: &[],
 };
@@ -380,6 +392,12 @@ static VXLAN: Table = Table {
             Kind::Boolean,
             Need::Default("true"),
             "Whether non-zero outer UDP checksums are verified. A zero one is always accepted.",
+        ),
+        key(
+            "mss-clamp",
+            Kind::Boolean,
+            Need::Default("false"),
+            "Whether the maximum segment size that TCP SYNs announce is lowered to what fits the tunnel, both ways.",
         ),
     ],
     rules: &[

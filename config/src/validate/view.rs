@@ -19,6 +19,7 @@ const HARMLESS: &[&str] = &[
     "ttl",
     "dscp",
     "check-udp",
+    "mss-clamp",
     "vni",
     "port",
     "remote-mac",

@@ -54,7 +54,12 @@ impl Walker<'_> {
             }
         };
         let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
-        let program = result.unwrap_or_else(Program::drop);
+        let mut program = result.unwrap_or_else(Program::drop);
+        if scope.mss_clamp {
+            // What comes out of a tunnel is answered into it.
+            program.ops |= Ops::CLAMP_MSS;
+            program.clamp = program.clamp.min(self.way_back(scope, EndpointId(meta.endpoint), hash, now));
+        }
         Walk::Program { program, rewrite: Rewrite::default(), cache }
     }
 
@@ -163,14 +168,27 @@ impl Walker<'_> {
         if matches!(underlay.kind, ScopeKind::Tunnel(_)) {
             return Err(DropReason::TunnelLoop);
         }
+        let mtu = self.tunnel_mtu_of(remote.scope, outer.overhead(), underlay.mtu, endpoint, now);
+        let clamps = self.pipeline.scope(remote.scope).is_some_and(|tunnel| tunnel.mss_clamp);
         Ok(Program {
-            ops: Ops::ENCAPSULATE,
+            ops: if clamps { Ops::ENCAPSULATE | Ops::CLAMP_MSS } else { Ops::ENCAPSULATE },
             egress: scope,
             adjacency: self.resolve(scope, next_hop, now)?,
             endpoint,
-            mtu: self.tunnel_mtu_of(remote.scope, outer.overhead(), underlay.mtu, endpoint, now),
+            mtu,
+            clamp: if clamps { mtu } else { u16::MAX },
             ..Program::default()
         })
+    }
+
+    /// The largest L3 packet that fits `tunnel` back towards `endpoint`, in bytes; `u16::MAX` where there is no way back.
+    fn way_back(&self, tunnel: &Scope, endpoint: EndpointId, hash: u64, now: Nanos) -> u16 {
+        let way = self
+            .pipeline
+            .endpoints
+            .get(endpoint.index())
+            .and_then(|remote| self.next_hop(remote.underlay, remote.remote, hash.rotate_left(32)).ok());
+        way.map_or(u16::MAX, |(egress, _)| self.tunnel_mtu(tunnel, endpoint, egress, now))
     }
 
     /// The largest L3 packet that fits `tunnel` towards `endpoint` when it leaves by `egress`, in bytes.

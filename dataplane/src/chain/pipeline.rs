@@ -74,6 +74,8 @@ pub struct Scope {
     pub mac: MacAddress,
     /// Largest L3 packet in bytes; for a tunnel the configured one, else unbounded (the underlay bounds it).
     pub mtu: u16,
+    /// A tunnel through which TCP SYNs are told a segment size that fits.
+    pub mss_clamp: bool,
     /// Addresses and what goes with them, in a VRF.
     pub interface: Option<Interface>,
     /// What the flow key keeps.

@@ -32,6 +32,8 @@ bitflags! {
         const POP_TAG = 1 << 9;
         /// Forwarded by a router, not made by it: decrement TTL or hop limit.
         const DECREMENT_TTL = 1 << 10;
+        /// TCP SYNs announce no larger segments than fit `clamp`.
+        const CLAMP_MSS = 1 << 11;
         /// Changes nothing in a packet.
         const ASIDE = Self::WATCH_TCP.bits() | Self::METER.bits() | Self::SESSION.bits();
         /// Forwarded by a router into a tunnel whose far end has a fixed MAC.
@@ -66,6 +68,8 @@ pub struct Program {
     pub meter_count: u8,
     /// Meters (ids below 65536).
     pub meters: [u16; MAX_METERS],
+    /// With [`Ops::CLAMP_MSS`]: the IP packet in bytes that a segment may fill at most.
+    pub clamp: u16,
     /// Session, with [`Ops::SESSION`].
     pub session: SessionId,
 }
@@ -109,6 +113,9 @@ impl Program {
         if self.ops.contains(Ops::ENCAPSULATE) {
             words.push(format!("encapsulate endpoint {}", self.endpoint.0));
         }
+        if self.ops.contains(Ops::CLAMP_MSS) {
+            words.push(format!("clamp mss to mtu {}", self.clamp));
+        }
         words.push(format!("send {} mtu {}", names(self.egress), self.mtu));
         if self.ops.contains(Ops::WATCH_TCP) {
             words.push("watch tcp flags".into());
@@ -129,6 +136,7 @@ impl Default for Program {
             reason: DropReason::InternalError,
             meter_count: 0,
             meters: [0; MAX_METERS],
+            clamp: u16::MAX,
             session: SessionId(u32::MAX),
         }
     }

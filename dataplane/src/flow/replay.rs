@@ -5,7 +5,7 @@ use weir_config::MacAddress;
 use crate::decision::{AdjacencyId, AdjacencyTable, DropReason, Encapsulation, Link, MeterCache, MeterId};
 use crate::decision::{MeterTable, Nanos, PortId};
 use crate::frame::Frame;
-use crate::packet::{Meta, ecn, edit, ether_type, hash};
+use crate::packet::{Meta, ecn, edit, ether_type, hash, tcp_flags};
 
 use super::{Ops, Program, Rewrite};
 
@@ -227,6 +227,9 @@ impl Replay<'_> {
             if let Some((ip, port)) = rewrite.destination {
                 edit::set_destination(frame.bytes_mut(), meta, ip, port);
             }
+        }
+        if ops.contains(Ops::CLAMP_MSS) && meta.tcp_flags & tcp_flags::SYN != 0 {
+            edit::clamp_mss(frame.bytes_mut(), meta, program.clamp);
         }
         if ops.contains(Ops::DECREMENT_TTL) {
             edit::decrement_ttl(frame.bytes_mut(), meta);

@@ -205,3 +205,31 @@ fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
     }
     NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned null"))
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_config::HugePages;
+
+    use super::*;
+
+    /// Frames of 2048 bytes for which one huge page more is needed than there are, and the number of those pages.
+    fn too_many() -> (u32, u32) {
+        let reserved = std::fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap();
+        let pages = reserved.trim().parse::<u32>().unwrap() + 1;
+        (pages * 1024, pages)
+    }
+
+    #[test]
+    fn huge_pages_that_are_required_and_cannot_be_had_are_refused_with_the_remedy() {
+        let (frames, pages) = too_many();
+        let error = FrameMemory::map(frames, 2048, HugePages::Require).unwrap_err().to_string();
+        assert!(error.contains(&format!("vm.nr_hugepages={pages}`")), "{error}");
+        assert!(error.contains("memory.huge-pages = \"auto\""), "{error}");
+    }
+
+    #[test]
+    fn without_enough_huge_pages_ordinary_ones_are_taken_and_said() {
+        let memory = FrameMemory::map(too_many().0, 2048, HugePages::Auto).unwrap();
+        assert_eq!(memory.pages(), PageKind::Normal);
+    }
+}

@@ -23,6 +23,8 @@ pub struct Bridge {
     members: Box<[Member]>,
     learning: bool,
     policy: LearnPolicy,
+    /// Reserved group addresses, by their last byte, that are flooded all the same.
+    reserved: [Option<u8>; 2],
 }
 
 impl Bridge {
@@ -34,6 +36,7 @@ impl Bridge {
             members: members.into(),
             learning: config.learning,
             policy: LearnPolicy { ageing, per_member: config.macs_per_member },
+            reserved: [config.forward_stp.then_some(STP), config.forward_lldp.then_some(LLDP)],
         }
     }
 
@@ -54,7 +57,7 @@ impl Bridge {
 
     /// Where a frame goes that came in by `ingress`.
     pub fn forward(&self, table: &MacTable, ingress: Member, destination: MacAddress, now: Nanos) -> Forward {
-        if is_reserved(destination) {
+        if reserved(destination).is_some_and(|last| !self.reserved.contains(&Some(last))) {
             return Forward::Drop(DropReason::BridgeReserved);
         }
         let known = if destination.is_group() { None } else { table.lookup(self.id, destination, now) };
@@ -81,10 +84,16 @@ impl Bridge {
     }
 }
 
-/// IEEE 802.1Q table 8-1: 01:80:c2:00:00:00 to :0f are link-local; no bridge forwards them.
-fn is_reserved(destination: MacAddress) -> bool {
+/// Last byte of the spanning tree's group address (IEEE 802.1Q clause 13).
+const STP: u8 = 0x00;
+/// Last byte of LLDP's group address, that of the nearest bridge (IEEE 802.1AB clause 7.1).
+const LLDP: u8 = 0x0e;
+
+/// The last byte of a reserved address. IEEE 802.1Q table 8-1: 01:80:c2:00:00:00 to :0f are link-local; no bridge forwards
+/// them unless it is told to be transparent.
+fn reserved(destination: MacAddress) -> Option<u8> {
     let [a, b, c, d, e, last] = destination.0;
-    [a, b, c, d, e] == [0x01, 0x80, 0xc2, 0, 0] && last <= 0x0f
+    ([a, b, c, d, e] == [0x01, 0x80, 0xc2, 0, 0] && last <= 0x0f).then_some(last)
 }
 
 #[cfg(test)]
@@ -105,9 +114,32 @@ mod tests {
     }
 
     fn bridge(members: &[Member]) -> Bridge {
-        let config =
-            weir_config::Bridge { ageing: Duration::from_secs(300), learning: true, macs_per_member: None };
-        Bridge::new(BridgeId(1), &config, members.to_vec())
+        Bridge::new(BridgeId(1), &config(), members.to_vec())
+    }
+
+    fn config() -> weir_config::Bridge {
+        weir_config::Bridge {
+            ageing: Duration::from_secs(300),
+            learning: true,
+            macs_per_member: None,
+            forward_stp: false,
+            forward_lldp: false,
+        }
+    }
+
+    #[test]
+    fn bpdus_and_lldp_are_forwarded_where_it_is_configured_and_nothing_else_of_their_kind() {
+        let group = |last| MacAddress([0x01, 0x80, 0xc2, 0, 0, last]);
+        for (stp, lldp) in [(false, false), (true, false), (false, true), (true, true)] {
+            let config = weir_config::Bridge { forward_stp: stp, forward_lldp: lldp, ..config() };
+            let bridge = Bridge::new(BridgeId(1), &config, vec![port(1), port(2)]);
+            for last in 0..=0x0f {
+                let passes = stp && last == 0 || lldp && last == 0x0e;
+                let expected =
+                    if passes { Forward::Flood } else { Forward::Drop(DropReason::BridgeReserved) };
+                assert_eq!(bridge.forward(&MacTable::new(4), port(1), group(last), 0), expected);
+            }
+        }
     }
 
     fn lan() -> Bridge {

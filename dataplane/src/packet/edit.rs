@@ -51,6 +51,54 @@ pub fn decrement_header_ttl(header: &mut [u8; 12], l3: L3) -> bool {
     }
 }
 
+/// Lowers the maximum segment size that a SYN announces to what fits an IP packet of `mtu` bytes: less the fixed IP and TCP
+/// headers (RFC 9293 section 3.7.1, RFC 6691 section 2). A smaller one stays; where there is none, none is added. False if
+/// nothing was changed.
+#[cold]
+pub fn clamp_mss(frame: &mut [u8], meta: &Meta, mtu: u16) -> bool {
+    clamp(frame, meta, mtu).is_some()
+}
+
+fn clamp(frame: &mut [u8], meta: &Meta, mtu: u16) -> Option<()> {
+    let headers = match meta.l3 {
+        L3::V4 => 40,
+        L3::V6 => 60,
+        L3::Other | L3::Arp => return None,
+    };
+    if meta.protocol != protocol::TCP || !meta.flags.contains(PacketFlags::TRANSPORT) {
+        return None;
+    }
+    let most = mtu.saturating_sub(headers);
+    let segment = frame.get_mut(usize::from(meta.l4_offset)..)?;
+    let (header, rest) = segment.split_first_chunk_mut::<20>()?;
+    let options = rest.get_mut(..(usize::from(header[12] >> 4) * 4).checked_sub(20)?)?;
+    let at = mss_option(options)?;
+    let value = options.get_mut(at..)?.first_chunk_mut::<2>()?;
+    if u16::from_be_bytes(*value) <= most {
+        return None;
+    }
+    let new = most.to_be_bytes();
+    let delta = Delta::NONE.piece(value, &new, at % 2 != 0);
+    *value = new;
+    let sum = u16::from_be_bytes([header[16], header[17]]);
+    [header[16], header[17]] = delta.apply(sum).to_be_bytes();
+    Some(())
+}
+
+/// Where the value of the maximum segment size option (kind 2, length 4) stands in the options of a TCP header.
+fn mss_option(options: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match (*options.get(at)?, options.get(at + 1)) {
+            (0, _) => return None,
+            (1, _) => at += 1,
+            (2, Some(4)) => return Some(at + 2),
+            (_, Some(len)) if *len >= 2 => at += usize::from(*len),
+            _ => return None,
+        }
+    }
+}
+
 /// Which end of the packet is rewritten: 0 the source, 1 the destination.
 type Side = usize;
 

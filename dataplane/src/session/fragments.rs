@@ -65,6 +65,12 @@ impl FragmentTable {
         Self { notes: Mutex::default(), capacity }
     }
 
+    /// Notes in use, expired ones that were not yet needed included, and the bound.
+    pub fn usage(&self) -> (u64, u64) {
+        let used = self.notes.lock().map_or(0, |notes| notes.by_key.len());
+        (used as u64, self.capacity as u64)
+    }
+
     /// Notes the ports of a first fragment.
     pub fn note(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) {
         let Ok(mut notes) = self.notes.lock() else { return };
@@ -112,6 +118,7 @@ mod tests {
         assert_eq!(table.ports(Domain::Vrf(VrfId(1)), &later, 9, 2_000), None);
         table.note(domain, &first, 10, 2_000);
         assert_eq!(table.ports(domain, &later, 10, 2_000), None, "the table is full");
+        assert_eq!(table.usage(), (1, 1));
         assert_eq!(table.ports(domain, &later, 9, 1_000 + LIFETIME), None);
         table.note(domain, &first, 10, 1_000 + LIFETIME);
         assert_eq!(table.ports(domain, &later, 10, 1_000 + LIFETIME), Some((7, 53)));

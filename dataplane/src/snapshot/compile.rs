@@ -173,6 +173,7 @@ impl Compiler<'_> {
             vlan,
             mac,
             mtu,
+            mss_clamp: false,
             interface,
             fields: FieldSet::empty(),
             mask: FlowMask::new(FieldSet::empty()),
@@ -231,7 +232,11 @@ impl Compiler<'_> {
             let kind = ScopeKind::Tunnel(endpoints);
             let mac = tunnel_mac(name, tunnel);
             let attachment = &tunnel.attachment;
-            self.scope(name, attachment, kind, PortId::default(), 0, mac, mtu, false, tunnel.remote_mac)?;
+            let id =
+                self.scope(name, attachment, kind, PortId::default(), 0, mac, mtu, false, tunnel.remote_mac)?;
+            if let Some(Some(scope)) = self.scopes.get_mut(id.index()) {
+                scope.mss_clamp = tunnel.mss_clamp;
+            }
         }
         Ok(())
     }

@@ -268,6 +268,7 @@ impl Dataplane {
             let tables = &snapshot.tables;
             let (sessions, macs) = (tables.sessions.counters(), tables.macs.counters());
             let meters = running.shared.services.meters.counters();
+            let fragments = tables.fragments.usage();
             let limits = &snapshot.config.limits;
             let workers = running.doors();
             let sum = |of: fn(&super::counters::CounterBlock) -> u64| {
@@ -280,6 +281,7 @@ impl Dataplane {
                 ("neighbours", tables.neighbours.len() as u64, u64::from(limits.neighbours)),
                 ("macs", macs.in_use, macs.capacity),
                 ("meters", meters.in_use, meters.capacity),
+                ("fragments", fragments.0, fragments.1),
                 ("held", sum(|c| c.held.get()), u64::from(limits.held_packets) * workers.len() as u64),
                 ("frames", frames - running.pool.available() as u64, frames),
             ]

@@ -260,7 +260,7 @@ pub struct PipelineStatus {
 /// Use of one bounded table.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableStatus {
-    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "frames", "held".
+    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "fragments", "frames", "held".
     pub table: String,
     /// Entries in use.
     pub used: u64,

@@ -122,7 +122,11 @@ fn equal_cost_paths_share_the_flows_and_a_flow_stays_on_its_path() {
     lab.wire(&alice, &router, "pods");
     lab.wire(&router, &north, "north");
     lab.wire(&router, &south, "south");
-    lab.start();
+    // Both next hops are known, so that no datagram waits for one; and nobody answers, so that none is refused to be sent.
+    for (router, address) in [(&north, "192.0.2.2"), (&south, "192.0.2.6")] {
+        alice.ping(address).expect_all();
+        router.ip("route del default");
+    }
     let (mut to_north, mut to_south) = (north.capture("north"), south.capture("south"));
     // 64 flows of 3 datagrams.
     let flows = "for p in $(seq 7001 7064); do exec 3>/dev/udp/10.9.0.1/$p; for n in 1 2 3; do echo $n >&3; done; done";
@@ -149,4 +153,25 @@ fn a_static_neighbour_needs_no_arp() {
     let mut capture = bob.capture("east");
     alice.ping(&bob).expect_all();
     capture.expect_none("arp.opcode == 1 && arp.dst.proto_ipv4 == 10.2.0.2");
+}
+
+/// RFC 5227 section 2.3, RFC 4861 section 7.2.6: who had the router's addresses before it is forgotten at once.
+#[test]
+fn hosts_learn_of_a_new_router_by_its_announcements() {
+    let (lab, alice, router, _bob) = one_router(ROUTER);
+    for own in ["10.1.0.1", "2001:db8:1::1"] {
+        alice.ip(&format!("neigh replace {own} lladdr 02:00:00:00:99:99 dev west nud stale"));
+    }
+    lab.start();
+    let ports = router.show("ports").to_string();
+    let macs: Vec<&str> = ports.split('"').filter(|word| word.split(':').count() == 6).collect();
+    for own in ["10.1.0.1", "2001:db8:1::1"] {
+        let known = || alice.ip(&format!("neigh show {own}"));
+        let told = || macs.iter().any(|mac| known().contains(mac));
+        let patience = std::time::Instant::now() + Duration::from_secs(5);
+        while !told() && std::time::Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(told(), "{own} is still known as {}, none of {macs:?}", known());
+    }
 }

@@ -214,3 +214,42 @@ fn ethernet_addresses_are_set() {
     assert_eq!(frame[..12], [6, 6, 6, 6, 6, 6, 8, 8, 8, 8, 8, 8]);
     assert!(!set_macs(&mut frame[..11], MacAddress([0; 6]), MacAddress([0; 6])));
 }
+
+/// RFC 9293 section 3.7.1, RFC 6691 section 2: the MTU less the fixed headers. The option may stand at an odd offset, where
+/// the checksum takes its bytes the other way round (RFC 1071 section 2).
+#[test]
+fn a_larger_segment_size_is_lowered_wherever_its_option_stands() {
+    let mss = |size: u16| [2, 4, (size >> 8) as u8, size as u8];
+    let (timestamps, padding) = ([8, 10, 0, 0, 0, 1, 0, 0, 0, 0], [1; 3]);
+    for (packet, headers) in [(v4(A, B), 40), (v6(A6, B6), 60)] {
+        for front in [&[][..], &padding[..1], &padding[..2], &padding, &timestamps, &[4, 2]] {
+            let syn = |size| {
+                let mut options = [front, &mss(size)].concat();
+                options.resize(options.len().next_multiple_of(4), 1);
+                packet.clone().tcp(1, 2).flags(2).tcp_options(&options).build()
+            };
+            for mtu in [1450_u16, 0xff, 1430, 576] {
+                let mut frame = syn(1460);
+                let meta = parse(&frame).unwrap();
+                assert!(clamp_mss(&mut frame, &meta, mtu), "{front:?}");
+                assert_eq!(frame, syn(mtu - headers), "{front:?}, to {mtu}");
+                assert!(!clamp_mss(&mut frame, &meta, mtu), "it is small enough");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_without_a_sound_segment_size_stays_as_it_is() {
+    for options in
+        [&[][..], &[0, 2, 4, 255], &[2, 3, 255, 255], &[8, 0, 2, 4], &[1, 1, 1, 2], &[3, 200, 0, 0]]
+    {
+        let before = v4(A, B).tcp(1, 2).flags(2).tcp_options(options).build();
+        let mut frame = before.clone();
+        assert!(!clamp_mss(&mut frame, &parse(&before).unwrap(), 576), "{options:?}");
+        assert_eq!(frame, before);
+    }
+    let mut udp = v4(A, B).udp(1, 2).payload(&[2, 4, 255, 255]).build();
+    let meta = parse(&udp).unwrap();
+    assert!(!clamp_mss(&mut udp, &meta, 576));
+}
