@@ -11,11 +11,16 @@ pub(super) const TICK: Nanos = 100_000_000;
 /// Sessions and bridge entries looked at in one tick.
 const BUDGET: usize = 4096;
 
+/// Time that ports have to be dealt out in at the start, before anything is announced on them.
+const SETTLE: Nanos = 250_000_000;
+
 /// Ticks the shared tables.
 #[derive(Debug, Default)]
 pub(super) struct Ticker {
     next: Nanos,
     announcer: Announcer,
+    /// When it ticked first.
+    began: Option<Nanos>,
 }
 
 impl Ticker {
@@ -25,7 +30,10 @@ impl Ticker {
         if core.now >= self.next {
             self.next = core.now + TICK;
             run(core, snapshot);
-            self.announcer.tick(core, snapshot);
+            let began = *self.began.get_or_insert(core.now);
+            if core.now >= began + SETTLE {
+                self.announcer.tick(core, snapshot);
+            }
         }
     }
 }
