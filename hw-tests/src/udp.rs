@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use crate::Node;
 use crate::node::choose;
 
+/// Receive buffer of a stream's socket, in bytes.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
 /// A stream to be sent. Nothing happens before [`Udp::start`] or [`Udp::run`].
 #[derive(Clone, Debug)]
 pub struct Udp {
@@ -118,6 +121,9 @@ impl Udp {
         let port = self.port;
         let socket = self.to.state().namespace().inside(move || UdpSocket::bind((any, port)));
         let socket = socket.unwrap_or_else(|e| panic!("cannot bind {to}: {e}"));
+        // What the receiver's own kernel drops because the receiver was not scheduled is no loss of weir's.
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)
+            .unwrap_or_else(|e| panic!("cannot enlarge the receive buffer: {e}"));
         let finished = Arc::clone(&done);
         let receiver = std::thread::spawn(move || receive(&socket, &finished));
 
