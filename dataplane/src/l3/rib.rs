@@ -57,6 +57,8 @@ pub enum RouteError {
 pub struct Rib {
     interfaces: BTreeMap<String, ScopeId>,
     routes: BTreeMap<IpNet, (Origin, Target)>,
+    /// The connected ones of `routes`: gateways are looked up in these alone, since there may be a million others.
+    subnets: BTreeMap<IpNet, ScopeId>,
 }
 
 impl Rib {
@@ -99,6 +101,9 @@ impl Rib {
         match self.routes.get(&prefix) {
             Some((old, known)) if rank(*old, known) <= rank(origin, &target) => {}
             _ => {
+                if let Target::Connected(hop) = &target {
+                    self.subnets.insert(prefix, hop.scope);
+                }
                 self.routes.insert(prefix, (origin, target));
             }
         }
@@ -156,15 +161,12 @@ impl Rib {
 
     /// The interface whose subnet holds `ip`: the longest such.
     pub fn connected(&self, ip: IpAddr) -> Option<ScopeId> {
-        self.routes
-            .iter()
-            .filter(|(prefix, (origin, _))| *origin == Origin::Connected && prefix.contains(&ip))
-            .filter_map(|(prefix, (_, target))| match target {
-                Target::Connected(hop) => Some((prefix.prefix_len(), hop.scope)),
-                _ => None,
-            })
-            .max_by_key(|(len, _)| *len)
-            .map(|(_, scope)| scope)
+        let widest = host(ip).prefix_len();
+        (0..=widest)
+            .rev()
+            .filter_map(|len| IpNet::new(ip, len).ok())
+            .find_map(|subnet| self.subnets.get(&subnet.trunc()))
+            .copied()
     }
 
     /// The routes that count, by prefix: for `weir show routes`.
@@ -309,6 +311,14 @@ mod tests {
         assert_eq!(default.hops(), [Hop { scope: ScopeId(2), gateway: Some("fe80::1".parse().unwrap()) }]);
         let tunnel = fib.lookup("10.8.0.1".parse().unwrap()).unwrap();
         assert_eq!(tunnel.hops(), [Hop { scope: ScopeId(1), gateway: None }]);
+    }
+
+    #[test]
+    fn of_nested_subnets_the_longest_has_the_gateway() {
+        let (wide, narrow) = (named("wide", 1, &["10.1.0.1/16"]), named("narrow", 2, &["10.1.2.1/24"]));
+        let rib = Rib::new([&wide, &narrow]);
+        let of = |ip: &str| rib.connected(ip.parse().unwrap()).map(|scope| scope.0);
+        assert_eq!([of("10.1.2.9"), of("10.1.3.9"), of("10.2.0.1")], [Some(2), Some(1), None]);
     }
 
     #[test]
