@@ -3,7 +3,9 @@
 //! What is measured, how, and what is not: `docs/benchmarking.md`.
 
 mod common;
+mod instructions;
 mod pipeline;
+mod report;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,12 +24,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Instructions(instructions::Args),
+    Report(report::Args),
+    #[command(hide = true)]
+    Count(instructions::CountArgs),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Count(args) => instructions::count(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
