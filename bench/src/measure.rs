@@ -1,7 +1,7 @@
 //! One workload's test bed, and the loop that is timed.
 
 use weir_dataplane::decision::PortId;
-use weir_dataplane::frame::{BURST, Frame};
+use weir_dataplane::frame::{BURST, BURST_ROOM, Frame};
 use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::memory::TemplateQueue;
 use weir_dataplane::worker::Engine;
@@ -48,7 +48,7 @@ impl Bed {
             engine,
             queue: TemplateQueue::new(&workload.frames(), RESTORED),
             port,
-            burst: Vec::with_capacity(BURST),
+            burst: Vec::with_capacity(BURST_ROOM),
             bursts: Vec::new(),
             whole: Vec::new(),
             null: Vec::new(),

@@ -118,6 +118,31 @@ impl Fib {
         self.targets.get(number as usize)
     }
 
+    /// All targets, by number.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The number of the target of an IPv4 destination; past the end of the targets if there is no route.
+    #[inline(always)]
+    pub fn target_v4(&self, destination: u32) -> u32 {
+        self.v4.as_ref().and_then(|v4| v4.lookup(destination)).unwrap_or(u32::MAX)
+    }
+
+    /// The number of the target of an IPv6 destination; past the end of the targets if there is no route.
+    #[inline(always)]
+    pub fn target_v6(&self, destination: u128) -> u32 {
+        self.v6.as_ref().and_then(|v6| v6.lookup(destination)).unwrap_or(u32::MAX)
+    }
+
+    /// Asks the processor for what looking an IPv4 destination up will read.
+    #[inline(always)]
+    pub fn prefetch_v4(&self, _destination: u32) {}
+
+    /// Asks the processor for what looking an IPv6 destination up will read.
+    #[inline(always)]
+    pub fn prefetch_v6(&self, _destination: u128) {}
+
     /// Bytes that the tables take, targets' own next hops not counted.
     pub fn memory(&self) -> usize {
         self.v4.as_ref().map_or(0, TrieV4::memory)
