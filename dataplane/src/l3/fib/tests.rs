@@ -241,7 +241,7 @@ proptest! {
                 let changed: Vec<(IpNet, Target)> = all.iter().map(|net| (*net, hops(0))).collect();
                 check(&fib, &routes, &[&*anywhere, &probes(&changed)].concat())?;
                 let different: HashSet<&Target> = left.values().collect();
-                prop_assert!(fib.numbers() >= different.len() + 1);
+                prop_assert!(fib.numbers() > different.len());
             }
         }
         for prefix in all {
@@ -276,7 +276,7 @@ fn net(text: &str) -> IpNet {
 /// `count` prefixes of IPv4 of 20 to 24 bits, none twice.
 fn many(count: u32) -> impl Iterator<Item = IpNet> {
     (0..count).map(|n| {
-        let bits = n.wrapping_mul(0x9e37_79b1) & 0xffff_f000 | n % 13 << 8;
+        let bits = n.wrapping_mul(0x9e37_79b1) & 0xffff_f000 | ((n % 13) << 8);
         Ipv4Net::new(Ipv4Addr::from_bits(bits), 24 - (n % 13 == 0) as u8 * 4).unwrap().into()
     })
 }
