@@ -1,4 +1,4 @@
-//! Frames: packet buffers, each owned by exactly one holder.
+//! Frames: packet buffers, each owned by exactly one holder. And the memory of large tables.
 //!
 //! A [`Frame`] is a move-only token for one chunk of a [`FrameMemory`]. Safe code cannot copy it, send it twice
 //! or free it twice. Encapsulation writes into its headroom; decapsulation moves its start.
@@ -10,10 +10,12 @@
 
 mod memory;
 mod pool;
+mod table_memory;
 mod token;
 
 pub use memory::{FrameMemory, MemoryError, PageKind};
 pub use pool::{FrameCache, FramePool};
+pub use table_memory::{Line, Plain, TableMemory, TablePages};
 pub use token::Frame;
 
 /// Bytes in front of a received or newly allocated packet: what the kernel leaves for XDP.

@@ -279,12 +279,15 @@ impl Compiler<'_> {
                     reason: error.to_string(),
                 })?;
             }
+            let fib = rib
+                .fib()
+                .map_err(|error| CompileError::Fib { vrf: name.to_owned(), reason: error.to_string() })?;
             multipath |= rib.routes().any(|(_, _, target)| target.hops().len() > 1);
             if vrfs.len() <= id.index() {
                 vrfs.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = vrfs.get_mut(id.index()) {
-                *place = Some(Vrf { name: name.to_owned(), fib: rib.fib(), multipath, direct: Vec::new() });
+                *place = Some(Vrf { name: name.to_owned(), fib, multipath, direct: Vec::new() });
             }
             ribs.push((name.to_owned(), rib));
         }

@@ -30,7 +30,10 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
     pipeline.scopes = scopes;
     let mut vrfs = std::mem::take(&mut pipeline.vrfs);
     for vrf in vrfs.iter_mut().flatten() {
-        vrf.direct = vrf.fib.targets().iter().map(|target| direct(pipeline, target)).collect();
+        let targets = 0..vrf.fib.numbers() as u32;
+        vrf.direct = targets
+            .map(|number| vrf.fib.target(number).is_some_and(|target| direct(pipeline, target)))
+            .collect();
     }
     pipeline.vrfs = vrfs;
 }

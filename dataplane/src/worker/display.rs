@@ -56,7 +56,7 @@ pub(super) fn flows(worker: usize, core: &Core, snapshot: &Snapshot, limit: usiz
 /// Which packets a route's program is for: all that take it.
 fn route_key(snapshot: &Snapshot, vrf: VrfId, target: u32) -> String {
     let Some(vrf) = snapshot.pipeline.vrf(vrf) else { return format!("vrf #{}", vrf.0) };
-    let hop = vrf.fib.targets().get(target as usize).and_then(|target| target.hops().first());
+    let hop = vrf.fib.target(target).and_then(|target| target.hops().first());
     match hop {
         Some(Hop { gateway: Some(gateway), .. }) => format!("vrf={} via={gateway}", vrf.name),
         Some(hop) => format!("vrf={} via={}", vrf.name, snapshot.pipeline.scope_name(hop.scope)),

@@ -112,7 +112,7 @@ impl Core {
             frames,
             work,
             port,
-            |work| fib.target_v4(plain::destination_v4(work.known.addresses)),
+            |work| fib.lookup_v4(plain::destination_v4(work.known.addresses)),
             |frame, work, ready| under.replay.quick_route(frame, &work.known, ready),
         )
     }
@@ -133,7 +133,7 @@ impl Core {
             frames,
             work,
             port,
-            |work| fib.target_v6(work.destination_v6()),
+            |work| fib.lookup_v6(work.destination_v6()),
             |frame, work, ready| match ready.shared.turns {
                 // Whether TCP is at a turning point was not looked at.
                 true => Quick::Otherwise,
@@ -293,8 +293,8 @@ impl Core {
         };
         let v4 = work.tag.is(Kind::RouteV4);
         let target = match v4 {
-            true => view.fib.target_v4(plain::destination_v4(work.known.addresses)),
-            false => view.fib.target_v6(work.destination_v6()),
+            true => view.fib.lookup_v4(plain::destination_v4(work.known.addresses)),
+            false => view.fib.lookup_v6(work.destination_v6()),
         };
         if !view.is_direct(target) {
             let key = work.destination_key();
