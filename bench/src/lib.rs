@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod options;
 mod report;
+pub mod rules;
 mod workload;
 
 use std::io::Write;
