@@ -4,6 +4,7 @@
 
 mod common;
 mod pipeline;
+pub mod rules;
 
 use std::io::Write;
 use std::process::ExitCode;
