@@ -6,6 +6,7 @@ mod common;
 mod instructions;
 mod pipeline;
 mod report;
+pub mod rules;
 
 use std::io::Write;
 use std::process::ExitCode;
