@@ -65,6 +65,10 @@ pub enum Lane {
     Routes,
     /// Under a compact key: the five-tuple.
     Flows,
+    /// Under a compact key: both MAC addresses.
+    Bridge,
+    /// Not at all: everything goes to one other port.
+    Wire,
 }
 
 /// One scope: an interface that packets come in by and leave by.
