@@ -4,6 +4,7 @@
 
 mod common;
 mod pipeline;
+pub mod rules;
 mod tables;
 
 use std::io::Write;

@@ -107,7 +107,7 @@ impl Bed {
             source,
             port,
             pages: memory.pages(),
-            burst: Vec::with_capacity(super::BURST),
+            burst: Vec::with_capacity(weir_dataplane::frame::BURST_ROOM),
             samples: Vec::new(),
             random,
             fresh: 0,

@@ -23,3 +23,5 @@ pub const HEADROOM: u16 = 256;
 
 /// The most frames that one receive call returns.
 pub const BURST: usize = 64;
+/// Room of the vectors that bursts come in and ports' frames leave in: the same, so that they can change places.
+pub const BURST_ROOM: usize = 4 * BURST;
