@@ -5,6 +5,7 @@
 mod common;
 mod pipeline;
 pub mod rules;
+mod tables;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -23,12 +24,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Tables(tables::Args),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Tables(args) => tables::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
