@@ -8,10 +8,11 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release demo test unit fuzz bench lint
+.PHONY: help setup build release demo test unit fuzz lint
+.PHONY: bench bench-quick bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 setup: ## Install missing Debian packages, check the Rust compiler
 	@scripts/setup.sh
@@ -35,8 +36,23 @@ unit: setup ## Run the tests that need no privilege
 fuzz: setup ## Run every fuzz target for FUZZ_SECONDS
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
-bench: setup ## Measure the engine in memory
-	cargo run --release -p weir-bench -- pipeline
+bench: setup ## Measure everything beside DPDK and Open vSwitch, under 15 minutes (needs root or sudo)
+	@scripts/bench.sh full
+
+bench-quick: setup ## Measure the engine alone, two minutes
+	@scripts/bench.sh quick
+
+bench-instructions: setup ## Count instructions a packet, and compare them with the baseline
+	@scripts/bench.sh instructions
+
+bench-bless: setup ## Make today's instruction counts the baseline
+	@scripts/bench.sh bless
+
+bench-peers: ## Install the packet engines that weir is compared with
+	@scripts/bench.sh peers
+
+bench-pages: setup ## Write the figures of docs/benchmarks/ into the pages that show them
+	@scripts/bench.sh pages
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check

@@ -3,7 +3,9 @@
 //! What is measured, how, and what is not: `docs/benchmarking.md`.
 
 mod common;
+mod instructions;
 mod pipeline;
+mod report;
 pub mod rules;
 mod tables;
 
@@ -25,6 +27,10 @@ struct Cli {
 enum Command {
     Pipeline(pipeline::Args),
     Tables(tables::Args),
+    Instructions(instructions::Args),
+    Report(report::Args),
+    #[command(hide = true)]
+    Count(instructions::CountArgs),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
@@ -32,6 +38,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Tables(args) => tables::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Count(args) => instructions::count(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
