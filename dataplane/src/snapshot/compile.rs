@@ -9,7 +9,7 @@ use weir_config::{
 };
 
 use crate::chain::classifier::{Classifier, Rule};
-use crate::chain::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Vrf};
+use crate::chain::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Vrf};
 use crate::decision::{
     BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, Nanos, PortId, ScopeId, VrfId,
 };
@@ -179,6 +179,7 @@ impl Compiler<'_> {
             mask: FlowMask::new(FieldSet::empty()),
             why: Vec::new(),
             chained: false,
+            lane: Lane::None,
         });
         Ok(id)
     }
@@ -278,12 +279,15 @@ impl Compiler<'_> {
                     reason: error.to_string(),
                 })?;
             }
+            let fib = rib
+                .fib()
+                .map_err(|error| CompileError::Fib { vrf: name.to_owned(), reason: error.to_string() })?;
             multipath |= rib.routes().any(|(_, _, target)| target.hops().len() > 1);
             if vrfs.len() <= id.index() {
                 vrfs.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = vrfs.get_mut(id.index()) {
-                *place = Some(Vrf { name: name.to_owned(), fib: rib.fib(), multipath });
+                *place = Some(Vrf { name: name.to_owned(), fib, multipath, direct: Vec::new() });
             }
             ribs.push((name.to_owned(), rib));
         }
