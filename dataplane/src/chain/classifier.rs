@@ -102,6 +102,8 @@ mod tests {
             direction: Direction::Forward,
             established: false,
             now: 0,
+            translations: crate::decision::Translations::none(),
+            ways: &crate::decision::NoWays,
         };
         classifier.classify(&view, tuple.as_ref()).map(|chain| chain.0)
     }
