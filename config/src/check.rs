@@ -165,6 +165,8 @@ impl Checker<'_, '_> {
     fn form(&mut self, text: &str, form: Form) {
         let result = match form {
             Form::Ip => text::ip(text).map(drop),
+            Form::Ipv4 => text::ipv4(text).map(drop),
+            Form::Pool => text::pool(text).map(drop),
             Form::Address => text::address(text).map(drop),
             Form::Prefix => text::prefix(text).map(drop),
             Form::Mac => text::mac(text).map(drop),

@@ -133,6 +133,8 @@ fn names_schema(names: Names) -> Value {
 fn text(form: Form) -> Value {
     let pattern = match form {
         Form::Ip => "^[0-9A-Fa-f:.]+$",
+        Form::Ipv4 => "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$",
+        Form::Pool => "^(masquerade|none|[0-9.]+(/[0-9]{1,2}| ?- ?[0-9.]+)?)$",
         Form::Address | Form::Prefix => "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
         Form::Mac => "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$",
         Form::Device => "^[^/: ]{1,15}$",

@@ -6,6 +6,7 @@
 mod json;
 mod keys;
 mod markdown;
+mod nat;
 mod sections;
 mod services;
 #[cfg(test)]
@@ -100,6 +101,8 @@ pub(crate) enum Names {
 #[derive(Clone, Copy)]
 pub(crate) enum Form {
     Ip,
+    Ipv4,
+    Pool,
     Address,
     Prefix,
     Mac,
@@ -184,6 +187,10 @@ impl Form {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Ip => "an IP address such as \"10.1.0.9\"",
+            Self::Ipv4 => "an IPv4 address such as \"10.1.0.9\"",
+            Self::Pool => {
+                "an IPv4 address, prefix or range such as \"203.0.113.7\", \"203.0.113.0/28\" or \"203.0.113.7-203.0.113.9\", or \"masquerade\" or \"none\""
+            }
             Self::Address => "an address with its prefix length such as \"10.1.0.1/24\"",
             Self::Prefix => "a prefix such as \"10.2.0.0/16\"",
             Self::Mac => "a MAC address such as \"02:00:00:00:01:09\"",

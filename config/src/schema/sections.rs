@@ -118,6 +118,12 @@ static LIMITS: Table = Table {
             "Token buckets, over all policers.",
         ),
         key(
+            "nat-bindings",
+            Kind::Integer { min: 1, max: MAX_ENTRIES },
+            Need::Default("131072"),
+            "Address bindings, over all translators: one for each address and port that has an external one.",
+        ),
+        key(
             "icmp-errors-per-second",
             Kind::Integer { min: 1, max: 1_000_000 },
             Need::Default("1000"),

@@ -1,6 +1,7 @@
 //! The values that a configuration writes as text: addresses, prefixes, port ranges, flags, rates, times.
 
 mod matching;
+mod pool;
 mod quantity;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use crate::MacAddress;
 use crate::codes::{self, Code};
 pub(crate) use matching::{dscp, port_range, protocol, render_tcp_flags, tcp_flags};
+pub(crate) use pool::{Pool, ipv4, pool};
 pub(crate) use quantity::{Burst, burst, duration, rate, render_duration, render_rate};
 
 /// Why a text is not what the key takes.

@@ -124,6 +124,9 @@ pub struct CompactRewrite {
 impl CompactRewrite {
     /// What `rewrite` makes of a packet with this key; `None` if it has addresses of the other family.
     pub fn new(key: &CompactKey, rewrite: &Rewrite) -> Option<Self> {
+        if rewrite.quoted.is_some() {
+            return None;
+        }
         let mut ends = key.ends();
         for (end, new) in ends.iter_mut().zip([rewrite.source, rewrite.destination]) {
             match new {
@@ -150,7 +153,8 @@ impl CompactRewrite {
         let [old_source, old_destination] = key.ends();
         let [source, destination] = ends(self.addresses, self.ports);
         let changed = |new: (Ipv4Addr, u16), old| (new != old).then_some((IpAddr::V4(new.0), new.1));
-        Rewrite { source: changed(source, old_source), destination: changed(destination, old_destination) }
+        let (source, destination) = (changed(source, old_source), changed(destination, old_destination));
+        Rewrite { source, destination, quoted: None }
     }
 }
 
