@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release demo test unit fuzz bench lint
+.PHONY: help setup build release deb demo test unit fuzz bench lint
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,6 +21,10 @@ build: setup ## Build everything for development and tests
 
 release: setup ## Build the optimised binary, target/release/weir
 	cargo build --release --bin weir
+
+deb: setup ## Build the Debian package and prove it: lintian, install, upgrade, purge, a booted systemd (needs root or sudo)
+	$(SUDO) scripts/ship/deb.sh
+	$(SUDO) scripts/ship/systemd.sh
 
 demo: build ## Watch two sites talk through two weirs (needs root or sudo)
 	$(SUDO) target/debug/demo

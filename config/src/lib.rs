@@ -31,4 +31,4 @@ pub use load::{LoadError, Loaded, from_json, load, load_json, load_str};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::*;
 pub use render::to_json;
-pub use schema::{reference, schema};
+pub use schema::{manual, reference, schema};

@@ -8,5 +8,7 @@ pub mod client;
 pub mod configuration;
 pub mod daemon;
 pub mod dataplane;
+pub mod doctor;
 pub mod engine;
 pub mod netlink;
+pub mod privilege;

@@ -5,6 +5,7 @@
 
 mod json;
 mod keys;
+mod manual;
 mod markdown;
 mod sections;
 mod services;
@@ -12,6 +13,7 @@ mod services;
 mod tests;
 
 pub use json::schema;
+pub use manual::manual;
 pub use markdown::reference;
 pub(crate) use sections::ROOT;
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod doctor;
 mod reload;
 mod replay;
 mod run;
@@ -13,7 +14,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::client::ClientError;
@@ -37,6 +38,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Apply(apply::Apply),
     Reload(reload::Reload),
     Show(show::Show),
@@ -108,6 +110,11 @@ impl From<ClientError> for Output {
     }
 }
 
+/// The whole command line, for its manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -118,6 +125,7 @@ pub fn main() -> ExitCode {
     let output = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Apply(apply) => apply.execute(),
         Command::Reload(reload) => reload.execute(),
         Command::Show(show) => show.execute(),
@@ -129,8 +137,6 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,7 @@
 //! `weir run`: the daemon in the foreground.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use super::{Output, REFUSED, SocketArgument, USAGE};
 use crate::configuration::Source;
 use crate::daemon::{self, Failure, Options};
 use crate::dataplane;
+use crate::privilege::{self, Seccomp};
 
 const EXAMPLES: &str = "Signals:
   SIGHUP           read the configuration again; if anything is wrong with it, nothing changes
@@ -41,6 +43,10 @@ pub(super) struct Run {
     /// What to log to stderr: error, warn, info, debug, trace, or directives such as info,weir_control::netlink=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+    /// What becomes of system calls that weir is not known to make: they fail, the process is killed, they are only logged by
+    /// the kernel, or nothing
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Seccomp::Refuse)]
+    seccomp: Seccomp,
 }
 
 impl Run {
@@ -53,7 +59,15 @@ impl Run {
         if let Err(error) = daemon::start_logging(&self.log) {
             return Output::failed(USAGE, format!("weir: {error}"));
         }
-        match run(source, self.socket.socket) {
+        let config = match &source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Environment { .. } => None,
+        };
+        // The process has one thread here: the privileges of the others are those of the one that starts them.
+        if let Err(error) = privilege::settle(self.seccomp, config, &self.socket.socket) {
+            return Output::failed(REFUSED, format!("weir: {error}"));
+        }
+        match run(source, self.socket.socket, self.seccomp) {
             Ok(()) => Output::default(),
             // Why it was refused is in the log, line by line.
             Err(Failure::Refused(_)) => Output { code: REFUSED, ..Output::default() },
@@ -81,7 +95,7 @@ fn source(
     }
 }
 
-fn run(source: Source, socket: PathBuf) -> Result<(), Failure> {
+fn run(source: Source, socket: PathBuf, seccomp: Seccomp) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -90,7 +104,7 @@ fn run(source: Source, socket: PathBuf) -> Result<(), Failure> {
         .map_err(Failure::Runtime)?;
     let result = runtime.block_on(async {
         let signals = daemon::signals().map_err(Failure::Signals)?;
-        let engine = dataplane::start();
+        let engine = dataplane::start(Arc::new(move |_| privilege::settle_worker(seccomp)));
         daemon::run(Options { source, socket, engine }, signals).await
     });
     runtime.shutdown_timeout(SHUTDOWN_TIME);

@@ -30,13 +30,15 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    /// Looks at the workers, if it is time.
-    pub(crate) fn beat(&mut self, workers: impl FnOnce() -> Vec<WorkerStatus>) {
+    /// Looks at the workers, if it is time; whether it was.
+    pub(crate) fn beat(&mut self, workers: impl FnOnce() -> Vec<WorkerStatus>) -> bool {
         let now = Instant::now();
-        if self.looked.is_none_or(|last| now.duration_since(last) >= INTERVAL) {
+        let due = self.looked.is_none_or(|last| now.duration_since(last) >= INTERVAL);
+        if due {
             self.looked = Some(now);
             self.look(&workers(), now);
         }
+        due
     }
 
     fn look(&mut self, workers: &[WorkerStatus], now: Instant) {

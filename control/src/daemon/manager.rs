@@ -15,7 +15,8 @@ use weir_config::{Change, Config, Diagnostic};
 
 use crate::configuration::{self, Loaded, Refusal, Source};
 use crate::daemon::announce::Announcer;
-use crate::daemon::health::Pulse;
+use crate::daemon::health::{Health, Pulse, judge};
+use crate::daemon::notify::{self, StatusLine};
 use crate::engine::Engine;
 use crate::netlink::{self, Kernel, KernelEvent};
 
@@ -30,6 +31,10 @@ pub struct Manager {
     changing: tokio::sync::Mutex<()>,
     /// Which workers' loops advance.
     pub(crate) pulse: Mutex<Pulse>,
+    /// What systemd shows of weir.
+    status: Mutex<StatusLine>,
+    /// Why the last change was refused, if it was.
+    refusal: Mutex<Option<String>>,
     announcer: Mutex<Announcer>,
     applied: AtomicU64,
     refused: AtomicU64,
@@ -102,6 +107,8 @@ impl Manager {
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             pulse: Mutex::default(),
+            status: Mutex::default(),
+            refusal: Mutex::default(),
             announcer: Mutex::default(),
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -160,10 +167,20 @@ impl Manager {
         load: impl FnOnce() -> Result<Loaded, Refusal> + Send + 'static,
     ) -> Result<Outcome, Refusal> {
         let _turn = self.changing.lock().await;
+        // The first one is part of the start.
+        let reloads = !dry_run && self.engine.generation() > 0;
+        if reloads {
+            notify::reloading();
+        }
         let this = self.clone();
         let result = blocking(move || this.change_now(dry_run, load)).await;
-        if result.is_err() && !dry_run {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if !dry_run {
+            self.refused.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+            let refusal = result.as_ref().err().map(ToString::to_string);
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        }
+        if reloads {
+            notify::reloaded();
         }
         result
     }
@@ -259,7 +276,19 @@ impl Manager {
     pub(crate) fn service(&self) {
         self.engine.service();
         self.announce_ports();
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
+        let looked = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
+        if looked {
+            let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let health = self.health();
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.tell(&health, refusal.as_deref());
+        }
+    }
+
+    /// What is well, and what is not. Waits while a device is waited for.
+    pub(crate) fn health(&self) -> Health {
+        let stuck = self.pulse.lock().unwrap_or_else(PoisonError::into_inner).stuck();
+        judge(self.engine.generation(), self.is_stopping(), &self.engine.ports(), &stuck)
     }
 
     /// Has the kernel resolve the neighbours that the engine waits for on shared ports.

@@ -8,6 +8,7 @@ mod conservation;
 mod health;
 mod log;
 mod manager;
+mod notify;
 mod signals;
 mod socket;
 
@@ -16,10 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::api;
 use crate::configuration::{Refusal, Source};
@@ -28,7 +28,6 @@ use crate::netlink::{Kernel, KernelEvent};
 
 pub use conservation::Conservation;
 pub use health::Health;
-pub(crate) use health::judge;
 pub use log::start as start_logging;
 pub(crate) use manager::blocking;
 pub use manager::{ConfigView, Manager, Outcome, Told};
@@ -123,7 +122,8 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
     tokio::spawn(service(manager.clone()));
     tokio::spawn(resolve(manager.clone()));
     tokio::spawn(follow_kernel(manager.clone(), events));
-    notify(&[NotifyState::Ready]);
+    tokio::spawn(notify::watchdog(manager.clone()));
+    notify::ready(outcome.generation);
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Reload => {
@@ -149,17 +149,13 @@ async fn stop(manager: &Arc<Manager>) -> Result<(), Failure> {
 }
 
 async fn halt(manager: &Arc<Manager>) -> Result<(), Failure> {
-    notify(&[NotifyState::Stopping]);
+    notify::stopping();
     manager.set_stopping();
     let engine = manager.engine.clone();
     timeout(STOP_TIME, blocking(move || engine.stop())).await.map_err(|_| Failure::StopTimedOut)
 }
 
 async fn reload(manager: Arc<Manager>) {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
-    }
     match manager.reload().await {
         Ok(outcome) => {
             for warning in &outcome.warnings {
@@ -176,7 +172,6 @@ async fn reload(manager: Arc<Manager>) {
             error!("reload refused: {refusal}; generation {} goes on", manager.engine.generation());
         }
     }
-    notify(&[NotifyState::Ready]);
 }
 
 /// Every error with its place.
@@ -186,18 +181,14 @@ fn log_refusal(refusal: &Refusal) {
     }
 }
 
-/// Housekeeping, until the daemon goes. Tells systemd's watchdog that it came back.
+/// Housekeeping, until the daemon goes.
 async fn service(manager: Arc<Manager>) {
     let mut tick = interval(SERVICE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watched = std::env::var_os("WATCHDOG_USEC").is_some();
     while !manager.is_stopping() {
         tick.tick().await;
         let serviced = manager.clone();
         blocking(move || serviced.service()).await;
-        if watched {
-            notify(&[NotifyState::Watchdog]);
-        }
     }
 }
 
@@ -231,12 +222,5 @@ async fn follow_kernel(manager: Arc<Manager>, mut events: Receiver<KernelEvent>)
         if addresses_changed.await && due.is_none() {
             due = Some(Instant::now() + ADDRESS_SETTLING);
         }
-    }
-}
-
-/// Tells systemd, if it listens.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!("systemd was not told: {error}");
     }
 }

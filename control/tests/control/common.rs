@@ -116,6 +116,10 @@ impl Engine for Fake {
         }]
     }
 
+    fn turns(&self) -> Vec<u64> {
+        vec![self.loops.fetch_add(1, Ordering::Relaxed)]
+    }
+
     fn counters(&self) -> Counters {
         let dropped = BTreeMap::from([("no_route", 3)]);
         Counters { received: 10, transmitted: 6, held: 1, dropped, flow_hits: 8, ..Counters::default() }

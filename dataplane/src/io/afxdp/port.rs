@@ -133,7 +133,7 @@ pub struct AfXdpPort {
 }
 
 /// The largest MTU whose frames fit chunks of `frame_size` bytes behind the headroom, with two VLAN tags.
-pub(super) fn largest_mtu(frame_size: u16) -> u32 {
+pub fn largest_mtu(frame_size: u16) -> u32 {
     u32::from(frame_size).saturating_sub(u32::from(HEADROOM) + LINK_OVERHEAD)
 }
 
