@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 use weir_dataplane::worker::{Dataplane, WorkerStart};
 
@@ -41,6 +41,7 @@ impl Engine for Dataplane {
         flows(limit: usize) -> Vec<FlowStatus>;
         sessions(limit: usize) -> Vec<SessionStatus>;
         pipeline() -> Vec<PipelineStatus>;
+        rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();
