@@ -8,5 +8,6 @@ pub mod client;
 pub mod configuration;
 pub mod daemon;
 pub mod dataplane;
+pub mod devices;
 pub mod engine;
 pub mod netlink;

@@ -2,6 +2,8 @@
 
 mod apply;
 mod check;
+mod drain;
+mod node;
 mod reload;
 mod replay;
 mod run;
@@ -39,6 +41,7 @@ enum Command {
     Check(check::Check),
     Apply(apply::Apply),
     Reload(reload::Reload),
+    Drain(drain::Drain),
     Show(show::Show),
     Replay(replay::Replay),
     Schema(schema::Schema),
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Apply(apply) => apply.execute(),
         Command::Reload(reload) => reload.execute(),
+        Command::Drain(drain) => drain.execute(),
         Command::Show(show) => show.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Schema(schema) => schema.execute(),

@@ -8,5 +8,6 @@ mod cli;
 mod common;
 mod daemon;
 mod log;
+mod orchestrated;
 mod process;
 mod signals;
