@@ -7,6 +7,7 @@ mod api;
 mod cli;
 mod common;
 mod daemon;
+mod device_plugin;
 mod log;
 mod orchestrated;
 mod process;
