@@ -173,9 +173,7 @@ fn a_plugin_that_refuses_is_told_with_what_it_said() {
     if !with_a_wire("device_plugin::a_plugin_that_refuses_is_told_with_what_it_said") {
         return;
     }
-    ip("link set wa down");
-    ip("link set wa name wr");
-    ip("link set wr up");
+    rename("wr");
     let directory = tempfile::tempdir().unwrap();
     let file = write(directory.path(), "weir.toml", &CONFIG.replace("env:AFXDP_DEVICES[0]", "wr"));
     let socket = directory.path().join("weir.sock");
@@ -211,11 +209,7 @@ fn a_pinned_map_is_as_good_as_one_from_the_socket() {
     if !with_a_wire("device_plugin::a_pinned_map_is_as_good_as_one_from_the_socket") {
         return;
     }
-    for (from, to) in [("wa", "wp")] {
-        ip(&format!("link set {from} down"));
-        ip(&format!("link set {from} name {to}"));
-        ip(&format!("link set {to} up"));
-    }
+    rename("wp");
     let directory = tempfile::tempdir().unwrap();
     let (mut object, _link) = attach(directory.path(), "wp");
     let plugin = Directory::new("wp");
@@ -229,6 +223,13 @@ fn a_pinned_map_is_as_good_as_one_from_the_socket() {
     let child = start(directory.path(), &CONFIG.replace("\"plugin\"", "\"pinned\""), "wp");
     forwards(directory.path(), child);
     nix::mount::umount(&plugin.0).unwrap();
+}
+
+/// Gives the device another name: the plugin's directory of a device is the machine's, whatever the network namespace.
+fn rename(to: &str) {
+    ip("link set wa down");
+    ip(&format!("link set wa name {to}"));
+    ip(&format!("link set {to} up"));
 }
 
 fn ip_output(arguments: &str) -> String {
