@@ -36,7 +36,7 @@ fuzz: setup ## Run every fuzz target for FUZZ_SECONDS
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 bench: setup ## Measure the engine in memory
-	cargo bench -p weir-bench
+	cargo run --release -p weir-bench -- pipeline
 
 image: setup ## Build the container image: target/image/weir-small.oci.tar
 	scripts/image.sh small

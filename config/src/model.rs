@@ -432,7 +432,7 @@ pub struct ClassifyRule {
 }
 
 /// A scope that a classifier rule names: `port.<name>`, `port.<name>.<vid>`, `tunnel.<name>`, `vrf.<name>`, `bridge.<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 pub enum ClassifyScope {
     /// An interface: a port, `<port>.<vid>` or a tunnel.
     Interface(String),

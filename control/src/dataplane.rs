@@ -6,8 +6,8 @@ use std::sync::Arc;
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::Dataplane;
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 use crate::engine::{ApplyError, DeviceEvent, Engine};
@@ -40,6 +40,7 @@ impl Engine for Dataplane {
         flows(limit: usize) -> Vec<FlowStatus>;
         sessions(limit: usize) -> Vec<SessionStatus>;
         pipeline() -> Vec<PipelineStatus>;
+        rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
@@ -70,6 +70,8 @@ pub trait Engine: Send + Sync {
     fn sessions(&self, limit: usize) -> Vec<SessionStatus>;
     /// The compiled pipeline, scope by scope.
     fn pipeline(&self) -> Vec<PipelineStatus>;
+    /// What rules were compiled into.
+    fn rules(&self) -> Vec<RulesStatus>;
     /// The use of every bounded table.
     fn tables(&self) -> Vec<TableStatus>;
     /// The kernel's neighbour on an interface of a shared port; `None`: it is gone or failed.

@@ -47,8 +47,12 @@ lists! {
     neighbours "neighbours"
     tunnels "tunnels"
     macs "macs"
-    pipeline "pipeline"
     tables "tables"
+}
+
+pub(crate) async fn pipeline(State(manager): State<Arc<Manager>>) -> Json<Value> {
+    let (pipeline, rules) = ask(&manager, |engine| (engine.pipeline(), engine.rules())).await;
+    Json(json!({ "pipeline": pipeline, "rules": rules }))
 }
 
 #[derive(Deserialize)]

@@ -19,7 +19,7 @@ use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
     Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// The data plane's stand-in.
@@ -185,6 +185,19 @@ impl Engine for Fake {
             expires: 300,
         };
         vec![session].into_iter().take(limit).collect()
+    }
+
+    fn rules(&self) -> Vec<RulesStatus> {
+        let lookup = RuleLookupStatus {
+            family: "ipv4",
+            algorithm: "linear",
+            why: "comparing 2 one after the other is cheaper than hashing".to_owned(),
+            regions: 2,
+            tables: 0,
+            most_tables: 0,
+            most_regions: 2,
+        };
+        vec![RulesStatus { of: "firewall edge".to_owned(), rules: 2, bytes: 96, families: vec![lookup] }]
     }
 
     fn pipeline(&self) -> Vec<PipelineStatus> {

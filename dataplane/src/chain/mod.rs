@@ -5,5 +5,5 @@ mod forward;
 pub mod pipeline;
 mod walk;
 
-pub use pipeline::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Tables, Vrf};
+pub use pipeline::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
 pub use walk::{Walk, Walker};

@@ -10,6 +10,7 @@ mod matcher;
 mod meter;
 mod path;
 mod reason;
+mod rules;
 mod tunnel;
 mod view;
 
@@ -22,5 +23,6 @@ pub use matcher::Matcher;
 pub use meter::{MeterCache, MeterSpec, MeterTable};
 pub use path::{Edit, PathBuilder};
 pub use reason::{DropReason, Step, Verdict};
+pub use rules::{Rule, RuleSet, RulesShape, TreeShape};
 pub use tunnel::Encapsulation;
 pub use view::{Direction, FlowView, Tuple};

@@ -408,7 +408,7 @@ pub fn milliseconds(now: Nanos) -> u32 {
 
 /// Asks the processor for the cache line of `value`.
 #[inline]
-fn prefetch<T>(value: &T) {
+pub(super) fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     // SAFETY: prefetching has no effect on memory and cannot fault.

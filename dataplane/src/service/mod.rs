@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use list::build;
 
-use crate::decision::{FieldSet, FlowView, PathBuilder, Step};
+use crate::decision::{FieldSet, FlowView, PathBuilder, RulesShape, Step};
 use policer::MeterAllocator;
 
 /// A service function. It decides about the first packet of a flow; what it wants done to later ones it says as edits.
@@ -26,6 +26,11 @@ pub trait ServiceFunction: Send + Sync {
     /// Decides about the first packet of a flow. Adds its edits to `path`; never touches the packet. `path.tuple()` is the
     /// packet's tuple after the edits of earlier hops.
     fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step;
+
+    /// What its rules were compiled into; `None` if it has none.
+    fn rules(&self) -> Option<RulesShape> {
+        None
+    }
 }
 
 /// What service functions build on that outlives a generation of the configuration.

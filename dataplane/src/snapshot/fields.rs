@@ -1,8 +1,9 @@
 //! Which header fields a scope's flow key keeps, and why.
 
-use crate::chain::{Pipeline, Scope};
+use crate::chain::{Lane, Pipeline, Scope};
 use crate::decision::{Domain, FieldSet};
 use crate::flow::FlowMask;
+use crate::l3::Target;
 
 /// What sessions need to be told apart: the five-tuple, and the ICMP type that tells a request from a reply.
 const SESSION: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE);
@@ -22,10 +23,41 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
         let why = reasons(pipeline, scope);
         scope.fields = why.iter().fold(FieldSet::empty(), |all, (fields, _)| all | *fields);
         scope.mask = FlowMask::new(scope.fields);
+        scope.lane = lane(scope);
         scope.why =
             why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
     }
     pipeline.scopes = scopes;
+    let mut vrfs = std::mem::take(&mut pipeline.vrfs);
+    for vrf in vrfs.iter_mut().flatten() {
+        let targets = 0..vrf.fib.numbers() as u32;
+        vrf.direct = targets
+            .map(|number| vrf.fib.target(number).is_some_and(|target| direct(pipeline, target)))
+            .collect();
+    }
+    pipeline.vrfs = vrfs;
+}
+
+/// Whether all destinations behind a target share one next hop.
+fn direct(pipeline: &Pipeline, target: &Target) -> bool {
+    let Target::Hops(hops) = target else { return false };
+    let [hop] = &**hops else { return false };
+    let fixed = |scope: &Scope| scope.interface.as_ref().is_some_and(|i| i.point_to_point_mac.is_some());
+    hop.gateway.is_some() || pipeline.scope(hop.scope).is_some_and(fixed)
+}
+
+/// How plain packets of a scope are looked up. What else the compact key leaves out is the same for all plain IPv4 packets.
+fn lane(scope: &Scope) -> Lane {
+    const COMPACT: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE).union(FieldSet::ETHER_TYPE);
+    if !matches!(scope.domain, Domain::Vrf(_)) || scope.vlan != 0 {
+        Lane::None
+    } else if scope.fields == FieldSet::IP_DESTINATION {
+        Lane::Routes
+    } else if COMPACT.contains(scope.fields) {
+        Lane::Flows
+    } else {
+        Lane::None
+    }
 }
 
 /// The domain, the same for both ends of a cross-connect.

@@ -12,7 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use weir_config::Idle;
 
 use crate::decision::{DropReason, Nanos, PortId};
-use crate::frame::{BURST, Frame, FrameCache};
+use crate::frame::{BURST, BURST_ROOM, Frame, FrameCache};
 use crate::io::{PortQueue, QueueCounters, Wake};
 use crate::snapshot::Snapshot;
 
@@ -194,7 +194,7 @@ impl Worker {
             queues: Vec::new(),
             transmit: vec![None; MAX_PORTS],
             descriptors: Vec::new(),
-            burst: Vec::with_capacity(BURST),
+            burst: Vec::with_capacity(BURST_ROOM),
             ticker: (id == 0).then(Ticker::default),
             empty_turns: 0,
             stopping: false,
