@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release deb demo test unit fuzz bench lint
+.PHONY: help setup build release deb demo test unit fuzz bench lint image ship
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,12 @@ fuzz: setup ## Run every fuzz target for FUZZ_SECONDS
 
 bench: setup ## Measure the engine in memory
 	cargo run --release -p weir-bench -- pipeline
+
+image: setup ## Build the container image: target/image/weir-small.oci.tar
+	scripts/image.sh small
+
+ship: setup ## Build and prove what weir is shipped in: image, manifests, packages (needs root or sudo)
+	scripts/ship.sh
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check

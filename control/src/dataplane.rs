@@ -45,6 +45,7 @@ impl Engine for Dataplane {
         tables() -> Vec<TableStatus>;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();
+        quiet(quiet: bool) -> ();
     }
 
     fn stop(&self) {

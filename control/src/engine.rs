@@ -84,6 +84,8 @@ pub trait Engine: Send + Sync {
     fn take_kernel_requests(&self) -> Vec<(String, IpAddr)>;
     /// Housekeeping of the control thread, every 100 ms.
     fn service(&self);
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    fn quiet(&self, quiet: bool);
     /// Drains and detaches.
     fn stop(&self);
 }

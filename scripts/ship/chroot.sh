@@ -5,19 +5,6 @@ chroot_suite=bookworm
 chroot_packages=adduser,libelf1,zlib1g,systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,strace
 chroot_cache=target/ship/$chroot_suite-$(md5sum <<<"$chroot_packages" | cut -c-8).tar
 
-# Installs Debian packages that are missing.
-needs() {
-    local missing=() package
-    for package in "$@"; do
-        [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true) == ii* ]] || missing+=("$package")
-    done
-    if ((${#missing[@]})); then
-        echo "ship: installing ${missing[*]}"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
-    fi
-}
-
 # Makes a Debian for the purpose $1 and prints where it is.
 fresh_root() {
     (($(id -u) == 0)) || { echo "ship: a Debian in a directory needs root" >&2; exit 1; }

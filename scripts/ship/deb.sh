@@ -11,7 +11,7 @@ if ! cargo deb --version >/dev/null 2>&1; then
     echo "deb: installing cargo-deb"
     cargo install cargo-deb --locked
 fi
-needs lintian debootstrap
+scripts/ship/packages.sh lintian debootstrap
 
 cargo build --release --bin weir
 cargo run -q -p weir --example manual -- target/package

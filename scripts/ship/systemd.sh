@@ -9,7 +9,7 @@ threshold=24
 fail() { echo "systemd: $*" >&2; exit 1; }
 
 package=$(ls target/debian/weir_*.deb 2>/dev/null) || fail "no package: run scripts/ship/deb.sh"
-needs systemd systemd-container debootstrap
+scripts/ship/packages.sh systemd systemd-container debootstrap
 
 systemd-analyze security --offline=true --threshold=$threshold --no-pager container/systemd/weir.service | tail -n 1
 

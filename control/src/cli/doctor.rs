@@ -1,12 +1,14 @@
 //! `weir doctor`: what on this machine keeps weir from running, or from running well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, REFUSED, check};
+use super::node::NodeArguments;
+use super::{Output, REFUSED, USAGE, check};
 use crate::configuration;
+use crate::devices;
 use crate::doctor::{self, Finding, Level, System};
 
 const EXAMPLES: &str =
@@ -34,15 +36,26 @@ pub(super) struct Doctor {
     /// Exit with 1 if there is a warning, too
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    node: NodeArguments,
 }
 
 impl Doctor {
     pub(super) fn execute(self) -> Output {
-        let loaded = match self.config.as_deref().map(configuration::from_file).transpose() {
-            Ok(loaded) => loaded,
+        let identity = match self.node.identity() {
+            Ok(identity) => identity,
+            Err(message) => return Output::failed(USAGE, format!("weir: {message}")),
+        };
+        let load = |file: PathBuf| configuration::from_file(&file, &identity);
+        let mut config = match self.config.map(load).transpose() {
+            Ok(loaded) => loaded.map(|loaded| loaded.config),
             Err(refusal) => return check::refused(&refusal),
         };
-        let findings = doctor::examine(&System::default(), loaded.as_ref().map(|loaded| &loaded.config));
+        let resolve = |config| devices::resolve(config, |name| std::env::var(name).ok(), Path::new("/sys"));
+        let unknown = config.as_mut().map_or(Ok(()), resolve).err().unwrap_or_default();
+        let mut findings = doctor::examine(&System::default(), config.as_ref());
+        let problem = |text| Finding { about: "ports".into(), level: Level::Problem, text, fix: Vec::new() };
+        findings.extend(unknown.into_iter().map(problem));
         let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Good);
         let limit = if self.strict { Level::Warning } else { Level::Problem };
         let code = if worst >= limit { REFUSED } else { 0 };

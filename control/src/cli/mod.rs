@@ -3,6 +3,8 @@
 mod apply;
 mod check;
 mod doctor;
+mod drain;
+mod node;
 mod reload;
 mod replay;
 mod run;
@@ -41,6 +43,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Apply(apply::Apply),
     Reload(reload::Reload),
+    Drain(drain::Drain),
     Show(show::Show),
     Replay(replay::Replay),
     Schema(schema::Schema),
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.execute(),
         Command::Apply(apply) => apply.execute(),
         Command::Reload(reload) => reload.execute(),
+        Command::Drain(drain) => drain.execute(),
         Command::Show(show) => show.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Schema(schema) => schema.execute(),

@@ -11,8 +11,10 @@ mod manager;
 mod notify;
 mod signals;
 mod socket;
+mod watch;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::{error, info, warn};
+use weir_config::Identity;
 
 use crate::api;
 use crate::configuration::{Refusal, Source};
@@ -53,6 +56,19 @@ pub struct Options {
     pub socket: PathBuf,
     /// The data plane.
     pub engine: Arc<dyn Engine>,
+    /// Which node this is: whose sections of the file apply.
+    pub identity: Identity,
+    /// Where to answer probes, if anywhere.
+    pub health: Option<SocketAddr>,
+    /// Whether to load the file again whenever it was replaced.
+    pub watch: bool,
+}
+
+impl Options {
+    /// The options that must be given; nothing is watched and no probe answered.
+    pub fn new(source: Source, socket: PathBuf, engine: Arc<dyn Engine>) -> Self {
+        Self { source, socket, engine, identity: Identity::default(), health: None, watch: false }
+    }
 }
 
 /// Why the daemon did not start, or did not stop in order.
@@ -70,6 +86,14 @@ pub enum Failure {
     /// The control thread's runtime could not be made.
     #[error("the control thread's runtime: {0}")]
     Runtime(io::Error),
+    /// Probes cannot be answered where they should be.
+    #[error("listening for probes on {address}: {error}")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Signals cannot be received.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -85,7 +109,16 @@ pub enum Failure {
 pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), Failure> {
     let mut socket = bind(&options.socket)?;
     let (kernel, events) = Kernel::connect().await.map_err(Failure::Netlink)?;
-    let manager = Arc::new(Manager::new(options.engine, Some(kernel), options.source));
+    let manager = Arc::new(Manager::new(options.engine, Some(kernel), options.source, options.identity));
+    if let Some(address) = options.health {
+        // From before the first configuration: a probe learns that there is none yet.
+        let listener = health::listen(address).await.map_err(|error| Failure::Health { address, error })?;
+        tokio::spawn(api::server::serve(listener, api::probes(manager.clone())));
+    }
+    let watched = match manager.source() {
+        Source::File(path) if options.watch => watch::Watch::begin(path.clone()),
+        _ => None,
+    };
     let started = tokio::select! {
         started = manager.reload() => started.map(Some),
         () = stop_signal(&mut signals) => Ok(None),
@@ -118,6 +151,9 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
     );
     if let Some(listener) = socket.listener.take() {
         tokio::spawn(api::server::serve(listener, api::router(manager.clone())));
+    }
+    if let Some(watch) = watched {
+        tokio::spawn(watch.run(manager.clone()));
     }
     tokio::spawn(service(manager.clone()));
     tokio::spawn(resolve(manager.clone()));

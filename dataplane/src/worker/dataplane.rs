@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -126,6 +126,13 @@ impl Dataplane {
         }
     }
 
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    pub fn quiet(&self, quiet: bool) {
+        if let Some(running) = &*self.lock() {
+            running.common.quiet.store(quiet, Ordering::Relaxed);
+        }
+    }
+
     /// Drains and detaches; the kernel has its interfaces back afterwards. `None` if nothing was running.
     pub fn stop(&self) -> Option<Stopped> {
         let running = self.lock().take();
@@ -227,6 +234,7 @@ impl Running {
             events: events_in,
             clock,
             idle: config.workers.idle,
+            quiet: AtomicBool::new(false),
         });
         let mut running = Self {
             common,

@@ -128,6 +128,8 @@ pub(super) struct Common {
     pub(super) events: Sender<Event>,
     pub(super) clock: Clock,
     pub(super) idle: Idle,
+    /// While set, no address of our own is announced.
+    pub(super) quiet: AtomicBool,
 }
 
 /// One worker.
@@ -229,7 +231,7 @@ impl Worker {
         frames += self.take_over();
         self.core.housekeep(&self.snapshot);
         if let Some(ticker) = &mut self.ticker {
-            ticker.tick(&mut self.core, &self.snapshot);
+            ticker.tick(&mut self.core, &self.snapshot, &self.common.quiet);
         }
         self.send();
         let mut lost = false;

@@ -10,6 +10,8 @@
 
 mod device;
 mod error;
+mod opening;
+mod plugin;
 mod port;
 mod program;
 mod queue;

@@ -52,6 +52,7 @@ impl Bench {
             events: events_in,
             clock: Clock::start(),
             idle: Idle::Adaptive,
+            quiet: AtomicBool::new(false),
         });
         let workers = parts
             .into_iter()
