@@ -29,6 +29,6 @@ pub use self::core::{Core, CoreParts};
 pub use capture::{ReplayError, ReplaySummary, replay};
 pub use cores::CoresError;
 pub use counters::{Counter, CounterBlock};
-pub use dataplane::Dataplane;
+pub use dataplane::{Dataplane, WorkerStart};
 pub use engine::{Engine, EngineError, START};
 pub use error::ApplyError;

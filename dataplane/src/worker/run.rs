@@ -74,13 +74,13 @@ pub(super) enum Mail {
     Flows(usize, Sender<Vec<FlowStatus>>),
     /// Tell the counters of the queues.
     Queues(Sender<Vec<(PortId, u32, QueueCounters)>>),
-    /// Drain, close every queue, and end.
+    /// Drain, give every queue back, and end.
     Stop,
 }
 
 /// What a worker tells control.
 pub(super) enum Event {
-    /// The device behind a queue is gone. Control closes the queue.
+    /// The device behind a queue is gone, or the worker ends. Control closes the queue.
     Lost(Queue),
 }
 
@@ -128,6 +128,8 @@ pub(super) struct Common {
     pub(super) events: Sender<Event>,
     pub(super) clock: Clock,
     pub(super) idle: Idle,
+    /// While set, no address of our own is announced.
+    pub(super) quiet: AtomicBool,
 }
 
 /// One worker.
@@ -229,7 +231,7 @@ impl Worker {
         frames += self.take_over();
         self.core.housekeep(&self.snapshot);
         if let Some(ticker) = &mut self.ticker {
-            ticker.tick(&mut self.core, &self.snapshot);
+            ticker.tick(&mut self.core, &self.snapshot, &self.common.quiet);
         }
         self.send();
         let mut lost = false;
@@ -379,7 +381,7 @@ impl Worker {
         });
     }
 
-    /// Sends what is left, frees what is held, closes the queues.
+    /// Sends what is left, frees what is held. Control closes the queues: a worker may not be allowed to.
     fn wind_up(&mut self) {
         self.finish(HANDOFF / BURST);
         self.core.abandon_held();
@@ -387,10 +389,10 @@ impl Worker {
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
         }
-        let Core { cache, .. } = &mut self.core;
-        for mut queue in self.queues.drain(..) {
-            queue.io.close(cache);
+        for queue in self.queues.drain(..) {
+            let _ = self.common.events.send(Event::Lost(queue));
         }
+        let Core { cache, .. } = &mut self.core;
         self.door.clear(cache);
         cache.flush();
     }
