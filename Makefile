@@ -36,7 +36,7 @@ fuzz: setup ## Run every fuzz target for FUZZ_SECONDS
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 bench: setup ## Measure the engine in memory
-	cargo bench -p weir-bench
+	cargo run --release -p weir-bench -- pipeline
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::machine::Machine;
-use crate::measure::{Bed, Cost};
-use crate::options::Options;
-use crate::workload::FRAME;
+use super::measure::{Bed, Cost};
+use super::workload::FRAME;
+use crate::common::machine::Machine;
+use crate::common::stats::Summary;
 
 /// A whole run.
 #[derive(Serialize)]
@@ -45,26 +45,6 @@ struct Raw {
     null_typical: Vec<f64>,
 }
 
-/// Order statistics over the repeats.
-#[derive(Clone, Copy, Serialize)]
-struct Summary {
-    least: f64,
-    lower_quartile: f64,
-    median: f64,
-    upper_quartile: f64,
-}
-
-impl Summary {
-    fn new(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |share: usize| values.get(values.len().saturating_sub(1) * share / 4).copied();
-        let [least, lower_quartile, median, upper_quartile] =
-            [0, 1, 2, 3].map(|share| at(share).unwrap_or(f64::NAN));
-        Self { least, lower_quartile, median, upper_quartile }
-    }
-}
-
 impl Figures {
     fn new(bed: &Bed, rate: f64) -> Self {
         let each = |costs: &[Cost], part: fn(&Cost) -> f64| -> Vec<f64> {
@@ -93,14 +73,14 @@ impl Figures {
 }
 
 impl Record {
-    pub(crate) fn new(machine: Machine, rate: f64, options: &Options, beds: &[Bed]) -> Self {
+    pub(crate) fn new(machine: Machine, rate: f64, repeats: usize, packets: usize, beds: &[Bed]) -> Self {
         Self {
             machine,
             ticks_per_nanosecond: rate,
             burst: weir_dataplane::frame::BURST,
             frame: FRAME,
-            packets: options.packets,
-            repeats: options.repeats,
+            packets,
+            repeats,
             workloads: beds.iter().map(|bed| Figures::new(bed, rate)).collect(),
         }
     }
@@ -108,21 +88,13 @@ impl Record {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();
-        let machine = &self.machine;
-        let core = machine.core.map_or("not pinned".to_owned(), |core| format!("pinned to core {core}"));
         let _ = writeln!(
             text,
-            "\nweir {} {}\n{}, {} cores, {core}, kernel {}, load {}, counter {:.3} GHz\n\
+            "{}\n\
              {}-byte frames, bursts of {}, {} repeats of {} packets, interleaved\n\n\
              nanoseconds (cycles) a packet of a cached flow, receive and free (null) subtracted\n\n\
              {:<26} {:>14} {:>13} {:>7} {:>14} {:>7} {:>7}",
-            machine.version,
-            machine.commit,
-            machine.cpu,
-            machine.cpus,
-            machine.kernel,
-            machine.load,
-            self.ticks_per_nanosecond,
+            self.machine.describe(),
             self.frame,
             self.burst,
             self.repeats,

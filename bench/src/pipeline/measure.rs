@@ -6,8 +6,8 @@ use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::memory::TemplateQueue;
 use weir_dataplane::worker::Engine;
 
-use crate::clock::ticks;
-use crate::workload::Workload;
+use super::workload::Workload;
+use crate::common::clock::ticks;
 
 /// Bytes of each frame that are restored before it is received again: all that a pipeline may have changed.
 const RESTORED: usize = 128;
