@@ -4,6 +4,7 @@
 
 mod common;
 mod pipeline;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -22,12 +23,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Wire(wire::Args),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Wire(args) => wire::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

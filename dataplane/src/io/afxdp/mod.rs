@@ -18,7 +18,7 @@ mod socket;
 mod steering;
 
 pub use error::{OpenError, SteerError};
-pub use port::{AfXdpPort, LinkState, OpenOptions, PortInfo, XdpObtained};
+pub use port::{AfXdpPort, LinkState, OpenOptions, PortInfo, XdpObtained, arrival};
 pub use program::ProgramCounters;
 pub use queue::AfXdpQueue;
 pub use steering::Steering;
