@@ -8,6 +8,7 @@ mod pipeline;
 mod report;
 pub mod rules;
 mod tables;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Command {
     Report(report::Args),
     #[command(hide = true)]
     Count(instructions::CountArgs),
+    Wire(wire::Args),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
@@ -41,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Instructions(args) => instructions::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Count(args) => instructions::count(&args),
+        Command::Wire(args) => wire::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ mod display;
 mod engine;
 mod error;
 mod held;
+mod idle;
 mod lane;
 mod local;
 mod pass;

@@ -19,6 +19,7 @@ use crate::snapshot::Snapshot;
 use super::core::Core;
 use super::counters::CounterBlock;
 use super::display;
+use super::idle::Silence;
 use super::status::FlowStatus;
 use super::tick::Ticker;
 
@@ -32,10 +33,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const MAILBOX: usize = 1024;
 /// Frames that wait to be taken over by another worker.
 const HANDOFF: usize = 1024;
-/// Empty turns before a worker pauses, then naps, then blocks.
-const SPINS: u32 = 2_000;
-const NAPS: u32 = 100;
-const NAP: Duration = Duration::from_micros(50);
 /// How long a worker blocks at the most: timers are looked at that often.
 const BLOCK: Duration = Duration::from_millis(100);
 
@@ -146,7 +143,8 @@ pub(super) struct Worker {
     descriptors: Vec<RawFd>,
     burst: Vec<Frame>,
     ticker: Option<Ticker>,
-    empty_turns: u32,
+    now: Nanos,
+    silence: Silence,
     stopping: bool,
 }
 
@@ -196,7 +194,8 @@ impl Worker {
             descriptors: Vec::new(),
             burst: Vec::with_capacity(BURST_ROOM),
             ticker: (id == 0).then(Ticker::default),
-            empty_turns: 0,
+            now: 0,
+            silence: Silence::new(),
             stopping: false,
             common,
         })
@@ -207,7 +206,7 @@ impl Worker {
         while !self.stopping {
             let busy = self.turn();
             if busy {
-                self.empty_turns = 0;
+                self.silence.ends(self.now);
             } else {
                 self.idle();
             }
@@ -223,7 +222,8 @@ impl Worker {
             self.read_mail();
         }
         self.pick_up();
-        self.core.set_clock(self.common.clock.now());
+        self.now = self.common.clock.now();
+        self.core.set_clock(self.now);
         let mut frames = 0;
         for at in 0..self.queues.len() {
             frames += self.poll_queue(at);
@@ -360,16 +360,11 @@ impl Worker {
     }
 
     fn idle(&mut self) {
-        self.empty_turns = self.empty_turns.saturating_add(1);
-        if self.common.idle == Idle::Spin || self.empty_turns < SPINS {
+        if self.common.idle == Idle::Spin || !self.silence.is_long(self.now) {
             std::hint::spin_loop();
             return;
         }
         self.door.counters.sleeps.add(1);
-        if self.empty_turns < SPINS + NAPS {
-            std::thread::sleep(NAP);
-            return;
-        }
         let Door { handoff, has_mail, wake, .. } = &*self.door;
         // Held packets and their timers want a closer look than the usual one.
         let timeout = if self.core.held.is_empty() { BLOCK } else { Duration::from_millis(1) };

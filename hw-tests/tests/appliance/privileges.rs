@@ -135,7 +135,8 @@ fn workers_under_load_make_only_the_calls_that_are_listed() {
     for needed in ["poll", "sendto", "clock_nanosleep", "exit"] {
         assert!(made.contains(needed), "the trace is not a worker's: {made:?}");
     }
-    let unknown: Vec<_> = made.difference(&listed("### Worker threads")).collect();
+    let listed = listed("### Worker threads");
+    let unknown: Vec<_> = made.difference(&listed).collect();
     assert!(unknown.is_empty(), "calls that docs/security.md does not list: {unknown:?}");
     let refused: Vec<_> = text.lines().filter(|line| line.contains("EPERM")).collect();
     assert!(refused.is_empty(), "refused: {refused:#?}");

@@ -98,7 +98,7 @@ impl<'a> Opening<'a> {
         if self.options.xsk_map != XskMap::Own {
             return self.foreign();
         }
-        let program = Program::load(self.options.mode, self.counts.receive)
+        let program = Program::load(self.options.mode, self.options.stamps, self.counts.receive)
             .map_err(|reason| OpenError::Program { reason })?;
         let (xdp, attachment, queues, refused) = self.obtain(&program)?;
         let (sockets, attachment) = (program.sockets().clone(), Some(attachment));

@@ -15,7 +15,7 @@ use super::opening::{Opening, membership};
 use super::program::{Attachment, Program, ProgramCounters};
 use super::queue::AfXdpQueue;
 use super::steering::Steering;
-use crate::frame::{FramePool, HEADROOM};
+use crate::frame::{Frame, FramePool, HEADROOM};
 
 /// Ethernet header and two VLAN tags.
 const LINK_OVERHEAD: u32 = 14 + 2 * 4;
@@ -38,6 +38,9 @@ pub struct OpenOptions {
     pub tx_ring: u32,
     /// Receive frames to other MAC addresses too (dedicated mode only), as a bridge member must.
     pub promiscuous: bool,
+    /// Have the kernel write the time of arrival in front of received frames (dedicated mode only, for measuring):
+    /// [`arrival`] reads it.
+    pub stamps: bool,
     /// How long to wait for a carrier that attaching took away.
     pub carrier_wait: Duration,
     /// How long to retry while the kernel is still freeing what an earlier owner held.
@@ -55,10 +58,30 @@ impl OpenOptions {
             rx_ring: 1024,
             tx_ring: 1024,
             promiscuous: false,
+            stamps: false,
             carrier_wait: Duration::from_secs(5),
             busy_wait: Duration::from_secs(2),
         }
     }
+}
+
+/// What stands in front of a stamp: the same in bpf/weir.bpf.c.
+const STAMP_MARK: u64 = 0x7765_6972_7374_6d70;
+
+/// When the kernel got a frame that was received with [`OpenOptions::stamps`], in ns of CLOCK_MONOTONIC. `None` if the driver leaves
+/// no room for metadata.
+#[inline]
+pub fn arrival(frame: &mut Frame) -> Option<u64> {
+    if !frame.grow_front(16) {
+        return None;
+    }
+    let word = |at: usize| {
+        let bytes = frame.bytes().get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    };
+    let stamp = word(0).filter(|mark| *mark == STAMP_MARK).and_then(|_| word(8));
+    frame.strip(16);
+    stamp
 }
 
 /// The XDP mode that a port got.

@@ -156,10 +156,12 @@ pub(super) enum AttachMode {
 pub(super) type Refusal = (&'static str, Entry, String);
 
 impl Program {
-    /// Loads the program of `mode` with room for the sockets of `queues` queues.
-    pub(super) fn load(mode: PortMode, queues: u32) -> Result<Self, String> {
+    /// Loads the program of `mode` with room for the sockets of `queues` queues. `stamps`: times of arrival in front of
+    /// frames, if the port is dedicated.
+    pub(super) fn load(mode: PortMode, stamps: bool, queues: u32) -> Result<Self, String> {
         capture_messages();
         let wanted = match mode {
+            PortMode::Dedicated if stamps => "weir_stamped",
             PortMode::Dedicated => "weir_dedicated",
             PortMode::Shared => "weir_shared",
         };
