@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release demo test unit fuzz lint
+.PHONY: help setup build release deb demo test unit fuzz lint image ship
 .PHONY: bench bench-quick bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
@@ -22,6 +22,10 @@ build: setup ## Build everything for development and tests
 
 release: setup ## Build the optimised binary, target/release/weir
 	cargo build --release --bin weir
+
+deb: setup ## Build the Debian package and prove it: lintian, install, upgrade, purge, a booted systemd (needs root or sudo)
+	$(SUDO) scripts/ship/deb.sh
+	$(SUDO) scripts/ship/systemd.sh
 
 demo: build ## Watch two sites talk through two weirs (needs root or sudo)
 	$(SUDO) target/debug/demo
@@ -53,6 +57,12 @@ bench-peers: ## Install the packet engines that weir is compared with
 
 bench-pages: setup ## Write the figures of docs/benchmarks/ into the pages that show them
 	@scripts/bench.sh pages
+
+image: setup ## Build the container image: target/image/weir-small.oci.tar
+	scripts/image.sh small
+
+ship: setup ## Build and prove what weir is shipped in: image, manifests, packages (needs root or sudo)
+	scripts/ship.sh
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check
