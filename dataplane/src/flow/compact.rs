@@ -392,3 +392,6 @@ impl CompactTable {
 }
 
 const _: () = assert!(size_of::<CompactEntry>() == 64);
+
+#[cfg(test)]
+mod tests;
