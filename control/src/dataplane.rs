@@ -6,8 +6,8 @@ use std::sync::Arc;
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::Dataplane;
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 use crate::engine::{ApplyError, DeviceEvent, Engine};
@@ -39,6 +39,7 @@ impl Engine for Dataplane {
         macs() -> Vec<MacStatus>;
         flows(limit: usize) -> Vec<FlowStatus>;
         sessions(limit: usize) -> Vec<SessionStatus>;
+        nat(limit: usize) -> NatStatus;
         pipeline() -> Vec<PipelineStatus>;
         tables() -> Vec<TableStatus>;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
