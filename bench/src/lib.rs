@@ -1,33 +1,50 @@
-//! The in-memory benchmark of the engine: frames from templates, through [`Engine::process`], back to the pool.
+//! weir's benchmarks. One subcommand a folder; what they share is in `common`.
 //!
-//! Each workload is measured beside its own *null* pipeline, which receives and frees the same frames and does nothing
-//! between; its cost is subtracted. What is measured and what is not: `docs/benchmarking.md`.
-//!
-//! [`Engine::process`]: weir_dataplane::worker::Engine::process
+//! What is measured, how, and what is not: `docs/benchmarking.md`.
 
-mod clock;
-mod machine;
-mod measure;
-mod options;
+mod common;
+mod instructions;
+mod pipeline;
 mod report;
-mod workload;
+pub mod rules;
+mod tables;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use options::{Mode, Options};
+use clap::{Parser, Subcommand};
 
-/// Runs the benchmark with the process's arguments.
-pub fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)) {
-        Ok(Mode::Help) => finish(say(options::HELP)),
-        Ok(Mode::Smoke(options)) => finish(smoke(&options)),
-        Ok(Mode::Measure(options)) => finish(measure(&options)),
-        Err(error) => finish(Err(error)),
-    }
+/// Benchmarks of weir: what a packet costs, beside other packet engines on the same machine.
+#[derive(Debug, Parser)]
+#[command(name = "weir-bench", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-fn finish(result: Result<(), String>) -> ExitCode {
+// A subcommand is a folder with `Args` and `run`, a variant here, and a line in `main`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pipeline(pipeline::Args),
+    Tables(tables::Args),
+    Instructions(instructions::Args),
+    Report(report::Args),
+    #[command(hide = true)]
+    Count(instructions::CountArgs),
+    Wire(wire::Args),
+}
+
+/// Runs the subcommand that the process's arguments ask for.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Pipeline(args) => pipeline::run(&args),
+        Command::Tables(args) => tables::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Count(args) => instructions::count(&args),
+        Command::Wire(args) => wire::run(&args),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,48 +52,4 @@ fn finish(result: Result<(), String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn say(text: &str) -> Result<(), String> {
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
-        _ => Ok(()),
-    }
-}
-
-/// Every workload once, with few flows: does it run, and do its checks hold?
-fn smoke(options: &Options) -> Result<(), String> {
-    let few = workload::all().into_iter().filter(|workload| workload.flows <= 1_000);
-    for workload in few.filter(|workload| options.wants(workload)) {
-        let mut bed = measure::Bed::new(&workload)?;
-        bed.repeat(4_096)?;
-        say(&format!("{}: ok", workload.name()))?;
-    }
-    Ok(())
-}
-
-fn measure(options: &Options) -> Result<(), String> {
-    let mut machine = machine::Machine::probe();
-    machine.core = options.pin();
-    let chosen: Vec<_> = workload::all().into_iter().filter(|workload| options.wants(workload)).collect();
-    if chosen.is_empty() {
-        return Err(format!("no workload is called {:?}", options.filters));
-    }
-    let calibration = clock::Calibration::start();
-    let mut beds = Vec::new();
-    for workload in &chosen {
-        beds.push(measure::Bed::new(workload)?);
-    }
-    // Interleaved, so that what disturbs the machine for a while disturbs all workloads alike.
-    for _ in 0..options.repeats {
-        for bed in &mut beds {
-            bed.repeat(options.packets)?;
-        }
-    }
-    let record = report::Record::new(machine, calibration.finish(), options, &beds);
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    say(&record.table())
 }

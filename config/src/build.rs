@@ -135,6 +135,11 @@ fn port(entry: &Entry, crossed: &BTreeMap<String, String>) -> Port {
             Some("generic") => XdpMode::Generic,
             _ => XdpMode::Auto,
         },
+        xsk_map: match word(node, "xsk-map") {
+            Some("plugin") => XskMap::Plugin,
+            Some("pinned") => XskMap::Pinned,
+            _ => XskMap::Own,
+        },
         mac: text(node, "mac", text::mac),
         mtu: number(node, "mtu"),
         prefixes: prefixes(node, "prefixes"),

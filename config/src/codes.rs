@@ -78,6 +78,8 @@ codes! {
     TUNNEL_MTU = "tunnel-mtu", "A tunnel's MTU does not fit the underlay's (warning).";
     UNUSED = "unused", "Something is defined that nothing uses (warning).";
     IGNORED_KEY = "ignored-key", "A key has no effect at that place (warning).";
+    NODE_UNKNOWN = "node-unknown", "The file has `[node]` sections, and weir was not told which node it is (warning).";
+    OTHER_NODES = "other-nodes", "A node that no `[node]` section is for would refuse the file (warning).";
     TOO_MANY = "too-many", "There are more findings than are shown.";
     BAD_ROUTE = "bad-route", "An item of ROUTES does not follow its grammar.";
 }

@@ -124,6 +124,8 @@ pub struct Port {
     pub mode: PortMode,
     /// Best XDP mode to try first; worse ones are tried after it and the one obtained is printed.
     pub xdp: XdpMode,
+    /// Whose XDP program brings the frames.
+    pub xsk_map: XskMap,
     /// The MAC address to use instead of the device's own.
     pub mac: Option<MacAddress>,
     /// Largest L3 packet in bytes; the device's own if absent (1500 where there is no device).
@@ -143,6 +145,18 @@ pub enum PortMode {
     Shared,
     /// The device is weir's alone.
     Dedicated,
+}
+
+/// `port.xsk-map`: whose XDP program brings a port's frames, and so whose map the sockets are put into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XskMap {
+    /// weir's own.
+    #[default]
+    Own,
+    /// The AF_XDP device plugin's, asked for over its socket.
+    Plugin,
+    /// The AF_XDP device plugin's, pinned in a BPF file system.
+    Pinned,
 }
 
 /// `port.xdp`.
@@ -423,7 +437,7 @@ pub struct ClassifyRule {
 }
 
 /// A scope that a classifier rule names: `port.<name>`, `port.<name>.<vid>`, `tunnel.<name>`, `vrf.<name>`, `bridge.<name>`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, PartialOrd, Ord)]
 pub enum ClassifyScope {
     /// An interface: a port, `<port>.<vid>` or a tunnel.
     Interface(String),

@@ -126,6 +126,14 @@ fn port(port: &Port) -> Value {
             XdpMode::Generic => "generic",
         },
     );
+    out.put(
+        "xsk-map",
+        match port.xsk_map {
+            XskMap::Own => "own",
+            XskMap::Plugin => "plugin",
+            XskMap::Pinned => "pinned",
+        },
+    );
     out.put_some("mac", port.mac.map(|mac| mac.to_string()));
     out.put_some("mtu", port.mtu);
     out.put_list("prefixes", texts(&port.prefixes));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
     Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
@@ -54,6 +54,8 @@ pub trait Engine: Send + Sync {
     fn ports(&self) -> Vec<PortStatus>;
     /// Every worker.
     fn workers(&self) -> Vec<WorkerStatus>;
+    /// How often each worker has gone round: a number that stands still is that of a stuck worker. Never waits for a device.
+    fn turns(&self) -> Vec<u64>;
     /// Counters, summed over the workers.
     fn counters(&self) -> Counters;
     /// Routes as compiled.
@@ -72,6 +74,8 @@ pub trait Engine: Send + Sync {
     fn nat(&self, limit: usize) -> NatStatus;
     /// The compiled pipeline, scope by scope.
     fn pipeline(&self) -> Vec<PipelineStatus>;
+    /// What rules were compiled into.
+    fn rules(&self) -> Vec<RulesStatus>;
     /// The use of every bounded table.
     fn tables(&self) -> Vec<TableStatus>;
     /// The kernel's neighbour on an interface of a shared port; `None`: it is gone or failed.
@@ -82,6 +86,8 @@ pub trait Engine: Send + Sync {
     fn take_kernel_requests(&self) -> Vec<(String, IpAddr)>;
     /// Housekeeping of the control thread, every 100 ms.
     fn service(&self);
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    fn quiet(&self, quiet: bool);
     /// Drains and detaches.
     fn stop(&self);
 }

@@ -5,6 +5,7 @@
 
 mod json;
 mod keys;
+mod manual;
 mod markdown;
 mod nat;
 mod sections;
@@ -13,6 +14,7 @@ mod services;
 mod tests;
 
 pub use json::schema;
+pub use manual::manual;
 pub use markdown::reference;
 pub(crate) use sections::ROOT;
 
@@ -95,6 +97,8 @@ pub(crate) enum Names {
     Except(&'static [&'static str]),
     /// VLAN identifiers: 1 to 4094.
     VlanId,
+    /// Names or labels of nodes. Their tables are parts of a configuration, to be laid over the rest.
+    Node,
 }
 
 /// The form of a text.
@@ -194,7 +198,9 @@ impl Form {
             Self::Address => "an address with its prefix length such as \"10.1.0.1/24\"",
             Self::Prefix => "a prefix such as \"10.2.0.0/16\"",
             Self::Mac => "a MAC address such as \"02:00:00:00:01:09\"",
-            Self::Device => "the name of a network device such as \"eth1\"",
+            Self::Device => {
+                "a network device such as \"eth1\", \"pci:0000:3b:02.1\" or \"env:PCIDEVICE_INTEL_COM_SRIOV[0]\""
+            }
             Self::Duration => "a time such as \"300s\"",
             Self::Rate => "a rate such as \"10Mbit/s\" or \"1000pps\"",
             Self::Burst => "a burst such as \"64KB\" or \"100 packets\"",

@@ -110,6 +110,7 @@ fn show_prints_tables_for_people() {
         ("nat", "default  out      udp       10.1.0.2:5000  203.0.113.7:5000         1"),
         ("nat", "default  203.0.113.7  udp                  1        3"),
         ("pipeline", "destination: routing in vrf default"),
+        ("pipeline", "firewall edge: 2 rules, 1 KiB\n  ipv4: linear: comparing 2 one after the other"),
         ("memory", "flows"),
         ("tables", "131072"),
         ("config", "[port.a]"),

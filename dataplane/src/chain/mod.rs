@@ -6,5 +6,5 @@ pub mod pipeline;
 mod translated;
 mod walk;
 
-pub use pipeline::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Tables, Vrf};
+pub use pipeline::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
 pub use walk::{Walk, Walker};

@@ -58,6 +58,22 @@ pub enum ScopeKind {
     Tunnel(Vec<EndpointId>),
 }
 
+/// How plain packets of a scope are looked up ([`packet::plain`](crate::packet::plain)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// As all others: under a whole key.
+    #[default]
+    None,
+    /// The destination alone decides: by their route.
+    Routes,
+    /// Under a compact key: the five-tuple.
+    Flows,
+    /// Under a compact key: both MAC addresses.
+    Bridge,
+    /// Not at all: everything goes to one other port.
+    Wire,
+}
+
 /// One scope: an interface that packets come in by and leave by.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -89,6 +105,8 @@ pub struct Scope {
     pub why: Vec<String>,
     /// Whether new flows are classified and sessions looked up.
     pub chained: bool,
+    /// How plain packets are looked up.
+    pub lane: Lane,
 }
 
 /// One remote VTEP of a tunnel.
@@ -111,6 +129,8 @@ pub struct Vrf {
     pub fib: Fib,
     /// Whether some route has several next hops.
     pub multipath: bool,
+    /// By target of the FIB: whether all destinations behind it share one next hop, so that one program does for all.
+    pub direct: Vec<bool>,
 }
 
 /// One chain.

@@ -121,6 +121,16 @@ impl Matcher {
         fields
     }
 
+    /// Memory behind the matcher's own size, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let prefixes = |prefixes: &Prefixes| size_of_val(&*prefixes.v4) + size_of_val(&*prefixes.v6);
+        prefixes(&self.from)
+            + prefixes(&self.to)
+            + size_of_val(&*self.from_ports)
+            + size_of_val(&*self.to_ports)
+            + size_of_val(&*self.icmp_types)
+    }
+
     fn asks_ports(&self) -> bool {
         !(self.from_ports.is_empty() && self.to_ports.is_empty())
     }

@@ -8,7 +8,7 @@ use crate::decision::{AdjacencyId, DropReason, EndpointId, MeterId, ScopeId, Ses
 
 bitflags! {
     /// What a program does, in the order in which replay does it.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Ops: u16 {
         /// Drop, with the program's reason.
         const DROP = 1 << 0;
@@ -47,7 +47,7 @@ bitflags! {
 pub const MAX_METERS: usize = 4;
 
 /// The compiled decisions of one walk: one cache line together with the entry's counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Program {
     /// What it does.

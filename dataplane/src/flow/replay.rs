@@ -302,7 +302,7 @@ fn rewrite(packet: &mut [u8], meta: &Meta, rewrite: &Rewrite) -> bool {
 
 /// A tunnel's UDP source port (RFC 7348 section 5), from the high bits of a flow's hash.
 #[inline]
-fn source_port(hash: u64) -> u16 {
+pub(super) fn source_port(hash: u64) -> u16 {
     0xc000 | (hash >> 48) as u16 & 0x3fff
 }
 

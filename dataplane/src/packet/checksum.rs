@@ -146,7 +146,7 @@ impl Delta {
         Self(add(self.0, if odd { delta.swap_bytes() } else { delta }))
     }
 
-    /// Both changes together.
+    /// Adds another change.
     #[inline]
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

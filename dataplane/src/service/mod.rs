@@ -12,7 +12,9 @@ pub use list::build;
 
 use weir_config::AddressRange;
 
-use crate::decision::{FieldSet, FlowView, PathBuilder, Step, Timeouts, Translation, Tuple, Ways};
+use crate::decision::{
+    FieldSet, FlowView, PathBuilder, RulesShape, Step, Timeouts, Translation, Tuple, Ways,
+};
 use nat::{NatTable, Reserved};
 use policer::MeterAllocator;
 
@@ -31,6 +33,11 @@ pub trait ServiceFunction: Send + Sync {
     /// Decides about the first packet of a flow. Adds its edits to `path`; never touches the packet. `path.tuple()` is the
     /// packet's tuple after the edits of earlier hops.
     fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step;
+
+    /// What its rules were compiled into; `None` if it has none.
+    fn rules(&self) -> Option<RulesShape> {
+        None
+    }
 
     /// Addresses that packets are sent to which this function translates.
     fn external(&self) -> External {

@@ -9,6 +9,7 @@
 //! quotes (RFC 5508 section 4).
 
 mod fragments;
+mod shard;
 mod slots;
 mod table;
 mod tcp;

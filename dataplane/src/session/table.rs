@@ -3,12 +3,12 @@
 //! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots. The timer
 //! wheel's lock is held alone.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
+use super::shard::{Key, Shard};
 use super::slots::{Content, FreeSlots, Session, Slot, lock};
 use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
@@ -18,9 +18,6 @@ use crate::packet::protocol;
 const SHARDS: usize = 64;
 /// How many due sessions a creation looks at when the table is full.
 const FULL_BUDGET: usize = 64;
-
-type Key = (Domain, Tuple);
-type Shard = HashMap<Key, (SessionId, Direction), RandomState>;
 
 /// What a lookup finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +130,7 @@ impl SessionTable {
     pub fn new(capacity: usize) -> Self {
         let slots = FreeSlots::slots_for(capacity);
         let shard =
-            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, RandomState::new()));
+            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, Default::default()));
         Self {
             seed: RandomState::new(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
@@ -151,7 +148,9 @@ impl SessionTable {
     /// that opens a connection anew whose last one is closing: it is to be decided and created like any first packet.
     /// `tcp_flags` is 0 for what is not TCP. Changes nothing; see [`SessionTable::observe`].
     pub fn lookup(&self, domain: Domain, tuple: &Tuple, tcp_flags: u8, now: Nanos) -> Option<Found> {
-        self.find(&(domain, *tuple), |session, last_seen| !Self::is_over(session, last_seen, tcp_flags, now))
+        self.find(&self.key(domain, *tuple), |session, last_seen| {
+            !Self::is_over(session, last_seen, tcp_flags, now)
+        })
     }
 
     /// The session that an ICMP error is about, by the tuple of the packet that it quotes (RFC 5508 section 4). The
@@ -165,12 +164,8 @@ impl SessionTable {
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
     pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
-        if lock(&self.free).is_full() {
-            self.tick(now, FULL_BUDGET);
-        }
         let NewSession { domain, forward, reply, direction, chain, tcp_flags, timeouts, translations } = new;
-        self.displace(&(domain, forward), tcp_flags, now);
-        self.displace(&(domain, reply), tcp_flags, now);
+        let keys = [self.key(domain, forward), self.key(domain, reply)];
         let session = Session {
             domain,
             forward,
@@ -181,7 +176,19 @@ impl SessionTable {
             timeouts: timeouts.unwrap_or(TIMEOUTS),
             translations,
         };
-        let result = self.insert(session, direction, now);
+        let mut result = self.insert(&session, &keys, direction, now);
+        // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
+        let again = match result {
+            Ok(Created { new: true, .. }) => false,
+            Ok(_) | Err(Refused::ReplyTaken) => {
+                let [forward, reply] = keys.each_ref().map(|key| self.displace(key, tcp_flags, now));
+                forward || reply
+            }
+            Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
+        };
+        if again {
+            result = self.insert(&session, &keys, direction, now);
+        }
         match result {
             Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
             Ok(_) => 0,
@@ -306,7 +313,7 @@ impl SessionTable {
     }
 
     fn find(&self, key: &Key, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
-        let shard = lock(self.shards.get(self.shard_of(key))?);
+        let shard = lock(self.shards.get(key.shard(SHARDS))?);
         let (id, direction) = *shard.get(key)?;
         let slot = self.slots.get(id.index())?;
         let content = slot.content();
@@ -320,14 +327,13 @@ impl SessionTable {
         })
     }
 
-    fn shard_of(&self, key: &Key) -> usize {
-        // The top bits: the shard's own map uses another seed anyway.
-        (self.seed.hash_one(key) >> 58) as usize % SHARDS
+    fn key(&self, domain: Domain, tuple: Tuple) -> Key {
+        Key::new(&self.seed, domain, tuple)
     }
 
     /// Calls `change` with the shards of both keys locked; once if they are one and the same.
     fn with_shards<R>(&self, keys: [&Key; 2], change: impl FnOnce(&mut ShardPair<'_>) -> R) -> Option<R> {
-        let [first, second] = keys.map(|key| self.shard_of(key));
+        let [first, second] = keys.map(|key| key.shard(SHARDS));
         let mut low = lock(self.shards.get(first.min(second))?);
         if first == second {
             return Some(change(&mut ShardPair { first: &mut low, second: None }));
@@ -337,8 +343,13 @@ impl SessionTable {
         Some(change(&mut ShardPair { first, second: Some(second) }))
     }
 
-    fn insert(&self, session: Session, direction: Direction, now: Nanos) -> Result<Created, Refused> {
-        let keys = [(session.domain, session.forward), (session.domain, session.reply)];
+    fn insert(
+        &self,
+        session: &Session,
+        keys: &[Key; 2],
+        direction: Direction,
+        now: Nanos,
+    ) -> Result<Created, Refused> {
         let deadline = now.saturating_add(session.timeout());
         let created = self
             .with_shards([&keys[0], &keys[1]], |shards| {
@@ -362,7 +373,7 @@ impl SessionTable {
                 let mut content = slot.content();
                 slot.set_last_seen(now);
                 slot.set_state(Some(session.tracker.state()));
-                *content = Content::Live(session);
+                *content = Content::Live(session.clone());
                 // The reply first: if both tuples are the same, the packet is in the forward direction.
                 shards.second().insert(keys[1], (id, Direction::Reverse));
                 shards.first.insert(keys[0], (id, Direction::Forward));
@@ -375,14 +386,15 @@ impl SessionTable {
         Ok(created)
     }
 
-    /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs.
-    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) {
+    /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs. Whether it did.
+    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) -> bool {
         let over = |session: &Session, last_seen| Self::is_over(session, last_seen, tcp_flags, now);
-        if let Some(found) = self.find(key, over) {
-            if self.retire(found.id, Content::Gone(now), over) {
-                self.expired.fetch_add(1, Ordering::Relaxed);
-            }
+        let Some(found) = self.find(key, over) else { return false };
+        let gone = self.retire(found.id, Content::Gone(now), over);
+        if gone {
+            self.expired.fetch_add(1, Ordering::Relaxed);
         }
+        gone
     }
 
     /// A slot's timer is due: back to the free slots, or on the wheel again.
@@ -413,18 +425,19 @@ impl SessionTable {
     /// Removes the session in a slot if it is `wanted` gone, and leaves `content` there.
     fn retire(&self, id: SessionId, content: Content, wanted: impl Fn(&Session, Nanos) -> bool) -> bool {
         let Some(slot) = self.slots.get(id.index()) else { return false };
-        let keys = match &*slot.content() {
+        let (domain, tuples) = match &*slot.content() {
             Content::Live(session) if wanted(session, slot.last_seen()) => {
-                [(session.domain, session.forward), (session.domain, session.reply)]
+                (session.domain, [session.forward, session.reply])
             }
             _ => return false,
         };
+        let keys = tuples.map(|tuple| self.key(domain, tuple));
         // What it holds is let go when no lock is held any more: a binding's end takes locks of its own.
         let removed = self.with_shards([&keys[0], &keys[1]], |shards| {
             let mut place = slot.content();
             // Looked at again, now that nobody can look the session up.
             let same = matches!(&*place, Content::Live(session) if wanted(session, slot.last_seen())
-                && (session.domain, session.forward) == keys[0] && (session.domain, session.reply) == keys[1]);
+                && session.domain == domain && [session.forward, session.reply] == tuples);
             if same {
                 shards.first.remove(&keys[0]);
                 shards.second().remove(&keys[1]);

@@ -54,6 +54,14 @@ pub enum CompileError {
         /// Why.
         reason: String,
     },
+    /// A VRF's routes do not fit into memory.
+    #[error("vrf {vrf}: {reason}; lower the number of its routes, or give weir more memory")]
+    Fib {
+        /// VRF.
+        vrf: String,
+        /// Why.
+        reason: String,
+    },
     /// A port's configured MTU is more than its device carries.
     #[error(
         "port {port}: mtu {mtu} is more than the device's {device}; lower it, or raise the device's: `ip link set DEVICE mtu {mtu}`"

@@ -125,6 +125,7 @@ fn announce(core: &mut Core, snapshot: &Snapshot, own: Own) {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::frame::{FrameCache, FrameMemory, FramePool};
@@ -132,6 +133,7 @@ mod tests {
     use crate::packet::view::{arp, ethernet};
     use crate::snapshot::{PortFacts, Registry, Shared};
     use crate::worker::CoreParts;
+    use crate::worker::tick::Ticker;
 
     const SECOND: Nanos = 1_000_000_000;
 
@@ -239,6 +241,26 @@ mod tests {
         assert_eq!(sent.len(), 1);
         let packet = arp::Packet::read(&sent[0][ethernet::LEN..]).unwrap();
         assert_eq!(packet.sender_mac, MacAddress([2, 0, 0, 0, 0, 9]));
+    }
+
+    #[test]
+    fn who_is_taken_out_of_service_announces_nothing_until_it_is_back() {
+        let mut site = Site::new();
+        let snapshot = site.compile(ONE, false);
+        let (mut ticker, quiet) = (Ticker::default(), AtomicBool::new(true));
+        let mut at = |second: u64, quiet: &AtomicBool| {
+            site.core.set_clock(second * SECOND);
+            ticker.tick(&mut site.core, &snapshot, quiet);
+            let mut sent = 0;
+            site.core.flush(|_, frames, cache, _| {
+                sent += frames.len();
+                frames.drain(..).for_each(|frame| cache.free(frame));
+            });
+            sent
+        };
+        assert_eq!([at(1, &quiet), at(2, &quiet), at(10, &quiet)], [0, 0, 0]);
+        quiet.store(false, Ordering::Relaxed);
+        assert_eq!([at(11, &quiet), at(12, &quiet), at(13, &quiet)], [1, 0, 1]);
     }
 
     #[test]

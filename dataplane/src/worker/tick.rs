@@ -1,6 +1,7 @@
 //! Timers of the shared tables: driven by one worker's clock, or by a capture's.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chain::Walker;
 use crate::decision::Nanos;
@@ -33,15 +34,15 @@ pub(super) struct Ticker {
 }
 
 impl Ticker {
-    /// Runs what is due.
+    /// Runs what is due. While `quiet` is set, nothing is announced; what was due is made up for afterwards.
     #[inline]
-    pub(super) fn tick(&mut self, core: &mut Core, snapshot: &Snapshot) {
+    pub(super) fn tick(&mut self, core: &mut Core, snapshot: &Snapshot, quiet: &AtomicBool) {
         if core.now >= self.next {
             self.next = core.now + TICK;
             run(core, snapshot);
             self.auditor.tick(core, snapshot);
             let began = *self.began.get_or_insert(core.now);
-            if core.now >= began + SETTLE {
+            if core.now >= began + SETTLE && !quiet.load(Ordering::Relaxed) {
                 self.announcer.tick(core, snapshot);
             }
         }

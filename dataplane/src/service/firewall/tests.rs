@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use weir_config::{FirewallRule, MacAddress, Match, PortRange, TcpFlagsMatch};
 
 use super::*;
-use crate::decision::{BridgeId, ScopeId, VrfId};
+use crate::decision::{BridgeId, Matcher, ScopeId, VrfId};
 use crate::packet::{PacketFlags, tcp_flags};
 
 const VRF: Domain = Domain::Vrf(VrfId(0));

@@ -55,8 +55,8 @@ fn ask(
         direction,
         established: direction == Direction::Reverse,
         now,
-        translations: crate::decision::Translations::none(),
-        ways: &crate::decision::NoWays,
+        translations: decision::Translations::none(),
+        ways: &decision::NoWays,
     };
     let mut path = PathBuilder::default();
     path.reset(tuple);

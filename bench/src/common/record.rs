@@ -1,0 +1,42 @@
+//! Records of runs in JSON, and what goes to standard output.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Writes `record` to `path`, readable by people too.
+///
+/// # Errors
+/// The path, and what the system said.
+pub(crate) fn write(path: &Path, record: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(record).map_err(|error| error.to_string())?;
+    std::fs::write(path, text + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+/// Reads a record that [`write`] wrote.
+///
+/// # Errors
+/// The path, and what is wrong with it.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Prints `text` to standard output; that nobody listens any more is no error.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn say(text: &str) -> Result<(), String> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Rounded to `digits` decimal places, so that records are readable. `NaN` becomes null in JSON.
+pub(crate) fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
