@@ -5,6 +5,7 @@
 mod common;
 mod pipeline;
 pub mod rules;
+mod scale;
 mod tables;
 
 use std::io::Write;
@@ -25,6 +26,7 @@ struct Cli {
 enum Command {
     Pipeline(pipeline::Args),
     Tables(tables::Args),
+    Scale(scale::Args),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
@@ -32,6 +34,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Tables(args) => tables::run(&args),
+        Command::Scale(args) => scale::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
