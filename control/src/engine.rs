@@ -54,6 +54,8 @@ pub trait Engine: Send + Sync {
     fn ports(&self) -> Vec<PortStatus>;
     /// Every worker.
     fn workers(&self) -> Vec<WorkerStatus>;
+    /// How often each worker has gone round: a number that stands still is that of a stuck worker. Never waits for a device.
+    fn turns(&self) -> Vec<u64>;
     /// Counters, summed over the workers.
     fn counters(&self) -> Counters;
     /// Routes as compiled.
@@ -82,6 +84,8 @@ pub trait Engine: Send + Sync {
     fn take_kernel_requests(&self) -> Vec<(String, IpAddr)>;
     /// Housekeeping of the control thread, every 100 ms.
     fn service(&self);
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    fn quiet(&self, quiet: bool);
     /// Drains and detaches.
     fn stop(&self);
 }

@@ -1,5 +1,6 @@
 //! The record of a run, the table that people read, and the plot.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use weir_dataplane::frame::PageKind;
 use super::bed::{Bed, Cost, Runs};
 use super::{Args, Line};
 use crate::common::machine::Machine;
-use crate::common::plot::{self, BarPlot, Bars};
+use crate::common::plot::{self, BarPlot, Bars, LinePlot, Series};
 use crate::common::record::round;
 use crate::common::stats::Summary;
 
@@ -19,6 +20,9 @@ pub(crate) struct Record {
     pub(crate) machine: Machine,
     /// What DPDK's `testpmd` in `io` mode costs in the same run, in cycles a packet; `null` without peers.
     pub(crate) t0_cycles: Option<f64>,
+    /// Each repeat of it; the least counts.
+    #[serde(default)]
+    pub(crate) t0_repeats: Vec<f64>,
     pub(crate) results: Vec<Figures>,
     pub(crate) settings: Settings,
 }
@@ -53,7 +57,7 @@ pub(crate) struct Figures {
     pub(crate) ns: f64,
     /// `pipeline_cycles` ÷ T0.
     pub(crate) ratio_t0: Option<f64>,
-    pub(crate) peers: Peers,
+    pub(crate) peers: PeerCosts,
     /// `pipeline_cycles` of each repeat.
     pub(crate) repeats: Vec<f64>,
     /// Distance of the repeats' quartiles ÷ their median.
@@ -75,12 +79,27 @@ pub(crate) struct Figures {
 
 /// What other engines need for the same packets, in cycles a packet, less T0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Peers {
+pub(crate) struct PeerCosts {
     pub(crate) testpmd: Option<f64>,
     pub(crate) ovs: Option<f64>,
 }
 
 impl Record {
+    /// Adds what peers cost.
+    pub(super) fn compare(&mut self, t0: &[f64], peers: &BTreeMap<&'static str, PeerCosts>) {
+        self.t0_repeats = t0.to_vec();
+        let t0 = Summary::new(t0.iter().copied()).least;
+        self.t0_cycles = Some(t0);
+        for figures in &mut self.results {
+            figures.ratio_t0 = Some(round(figures.pipeline_cycles / t0, 3));
+            if let (false, super::BURST, Some(costs)) =
+                (figures.hostile, figures.burst, peers.get(figures.workload.as_str()))
+            {
+                figures.peers = *costs;
+            }
+        }
+    }
+
     pub(super) fn new(machine: Machine, args: &Args, beds: &[Bed], lines: &[Line]) -> Self {
         let rate = machine.tsc_ghz;
         let huge = beds.iter().all(|bed| bed.pages == PageKind::Huge);
@@ -88,6 +107,7 @@ impl Record {
         Self {
             machine,
             t0_cycles: None,
+            t0_repeats: Vec::new(),
             results: lines.iter().filter_map(figures).collect(),
             settings: Settings {
                 frames: args.frames.to_string(),
@@ -121,7 +141,7 @@ impl Figures {
             total_cycles: round(typical.median + null, 2),
             ns: round(typical.median / rate, 2),
             ratio_t0: None,
-            peers: Peers::default(),
+            peers: PeerCosts::default(),
             repeats,
             spread: round(typical.spread(), 4),
             mean_cycles: round(mean.median, 2),
@@ -138,8 +158,8 @@ impl Figures {
     /// Its name in tables.
     pub(crate) fn label(&self) -> String {
         let hostile = if self.hostile { " hostile" } else { "" };
-        let burst = if self.burst == super::BURST { String::new() } else { format!(" burst {}", self.burst) };
-        format!("{}{hostile}{burst}", self.workload)
+        let burst = if self.burst == super::BURST { String::new() } else { format!("/{}", self.burst) };
+        format!("{}{burst}{hostile}", self.workload)
     }
 }
 
@@ -190,6 +210,14 @@ fn remarks(record: &Record) -> String {
         "\ncycles: median of the repeats' median bursts, which an interruption does not move; mean: of the repeats' means.\n\
          Where the two differ, the machine was disturbed. testpmd, ovs: how many times as long the peer takes.\n",
     );
+    let t0 = Summary::new(record.t0_repeats.iter().copied());
+    if t0.median > 1.1 * t0.least {
+        let _ = writeln!(
+            text,
+            "T0 was {:.1} cycles at best and {:.1} in the middle: something else ran; ratios to peers flatter weir.",
+            t0.least, t0.median
+        );
+    }
     for figures in &record.results {
         if figures.first_packets {
             let _ = writeln!(text, "{}: {:.2} M flows a second", figures.workload, 1_000.0 / figures.ns);
@@ -198,22 +226,49 @@ fn remarks(record: &Record) -> String {
             other.workload == figures.workload && other.burst == figures.burst && !other.hostile
         };
         if let (true, Some(good)) = (figures.hostile, record.results.iter().find(good)) {
-            let ratio = figures.mean_cycles / good.mean_cycles;
-            let _ = writeln!(text, "{}: {ratio:.2} times as many good packets", figures.label());
+            let ratio = figures.pipeline_cycles / good.pipeline_cycles;
+            let _ = writeln!(text, "{}: {ratio:.2} of what as many good packets cost", figures.label());
         }
     }
     text
 }
 
-/// Bars: weir and its peers by workload.
+/// Lines over the size of bursts if there are several sizes; otherwise bars, weir and its peers by workload.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub(super) fn plot(path: &Path, record: &Record) -> Result<(), String> {
-    let results = &record.results;
+    let sizes: BTreeSet<usize> = record.results.iter().map(|figures| figures.burst).collect();
+    if sizes.len() > 2 { plot_bursts(path, record) } else { plot_workloads(path, record) }
+}
+
+fn plot_bursts(path: &Path, record: &Record) -> Result<(), String> {
+    let mut series: Vec<Series> = Vec::new();
+    for figures in record.results.iter().filter(|figures| !figures.hostile) {
+        let point = (figures.burst as f64, figures.pipeline_cycles);
+        match series.iter_mut().find(|series| series.name == figures.workload) {
+            Some(known) => known.points.push(point),
+            None => series.push(Series { name: figures.workload.clone(), points: vec![point] }),
+        }
+    }
+    let plot = LinePlot {
+        title: format!(
+            "The engine's cost by size of bursts, {}-byte frames, one core",
+            record.settings.frames
+        ),
+        x: "packets in a burst".to_owned(),
+        y: "cycles a packet".to_owned(),
+        log_x: true,
+        log_y: false,
+    };
+    plot::lines(path, &plot, &series)
+}
+
+fn plot_workloads(path: &Path, record: &Record) -> Result<(), String> {
+    let results: Vec<&Figures> = record.results.iter().filter(|f| !f.hostile && !f.first_packets).collect();
     let bars = |name: &str, value: &dyn Fn(&Figures) -> Option<f64>| Bars {
         name: name.to_owned(),
-        values: results.iter().map(value).collect(),
+        values: results.iter().map(|figures| value(figures)).collect(),
     };
     let all = [
         bars("weir", &|figures| Some(figures.pipeline_cycles)),
@@ -222,6 +277,6 @@ pub(super) fn plot(path: &Path, record: &Record) -> Result<(), String> {
     ];
     let shown: Vec<Bars> = all.into_iter().filter(|bars| bars.values.iter().any(Option::is_some)).collect();
     let title = format!("Cycles a packet, {}-byte frames, one core", record.settings.frames);
-    let groups = results.iter().map(Figures::label).collect();
+    let groups = results.iter().map(|figures| figures.label()).collect();
     plot::bars(path, &BarPlot { title, y: "cycles a packet".to_owned(), groups }, &shown)
 }
