@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const SOURCE: &str = "bpf/generate.bpf.c";
-const FLAGS: [&str; 9] =
-    ["-target", "bpf", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror", "-nostdinc", "-c"];
+const FLAGS: [&str; 9] = ["-target", "bpf", "-mcpu=v2", "-O2", "-g", "-Wall", "-Werror", "-nostdinc", "-c"];
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={SOURCE}");

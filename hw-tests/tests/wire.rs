@@ -23,7 +23,8 @@ fn record(arguments: &str, more: &[&Path]) -> Value {
     let mut command = wire();
     command.args(arguments.split_whitespace()).args(more).arg("--json").arg(&path);
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
     serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
 }
@@ -58,7 +59,11 @@ fn every_packet_through_weir_arrives_once_in_order_and_whole() {
     let record = record("--devices-under-test weir-adaptive --rate 2000 --trial 1 --flows 10", &[]);
     let trial = trial(&record);
     assert_accounted_for(trial);
-    assert_eq!((number(trial, "intended"), number(trial, "sent"), number(trial, "lost")), (2000, 2000, 0), "{trial}");
+    assert_eq!(
+        (number(trial, "intended"), number(trial, "sent"), number(trial, "lost")),
+        (2000, 2000, 0),
+        "{trial}"
+    );
     assert_eq!(number(&trial["latency_ns"], "count"), 2000);
     assert_eq!(trial["stamped"], true);
 }
@@ -90,7 +95,11 @@ fn streams_of_several_kinds_are_counted_apart_through_a_tunnel_and_afxdp() {
 
 fn start(arguments: &str) -> Child {
     let mut command = wire();
-    command.args(arguments.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -101,7 +110,8 @@ fn weir_of(parent: u32) -> Option<PathBuf> {
     let mut children = processes.map(|entry| entry.path()).filter(|process| {
         std::fs::read_to_string(process.join("status")).is_ok_and(|status| status.contains(&parent))
     });
-    children.find(|process| std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "weir"))
+    children
+        .find(|process| std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "weir"))
 }
 
 #[test]

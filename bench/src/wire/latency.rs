@@ -5,8 +5,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use serde::Serialize;
 
 /// Largest latency that is told apart from larger ones: ten seconds.
@@ -57,7 +57,8 @@ impl Percentiles {
 /// Points of a percentile plot: x is 1 / (1 − quantile), so that each further nine has the same room; y in µs.
 pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     let last = histogram.len() as f64;
-    let quantiles = std::iter::successors(Some(1.0f64), |x| Some(x * 1.3)).take_while(|x| *x <= last.max(1.0));
+    let quantiles =
+        std::iter::successors(Some(1.0f64), |x| Some(x * 1.3)).take_while(|x| *x <= last.max(1.0));
     quantiles.map(|x| (x, histogram.value_at_quantile(1.0 - 1.0 / x) as f64 / 1e3)).collect()
 }
 
@@ -68,7 +69,11 @@ pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
 pub(crate) fn write_hgrm(path: &Path, histogram: &Histogram<u64>) -> Result<(), String> {
     let write = || -> std::io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
-        writeln!(file, "{:>12} {:>14} {:>10} {:>14}\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)")?;
+        writeln!(
+            file,
+            "{:>12} {:>14} {:>10} {:>14}\n",
+            "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+        )?;
         for step in histogram.iter_quantiles(5) {
             let (value, quantile) = (step.value_iterated_to() as f64 / 1e3, step.quantile_iterated_to());
             let count = histogram.count_between(0, step.value_iterated_to());

@@ -151,7 +151,9 @@ pub(crate) fn throughput(args: &Args, subjects: &mut [Subject], ceiling: f64) ->
         let mut tried = false;
         for (subject, search) in subjects.iter_mut().zip(&mut searches) {
             stop::check()?;
-            let Some((rate, seconds)) = (if subject.error.is_none() { search.next() } else { None }) else { continue };
+            let Some((rate, seconds)) = (if subject.error.is_none() { search.next() } else { None }) else {
+                continue;
+            };
             let duration = Duration::from_secs_f64(seconds);
             let outcome = subject.active(|subject| subject.path.at(rate, duration));
             if let Some(outcome) = outcome {
@@ -166,7 +168,8 @@ pub(crate) fn throughput(args: &Args, subjects: &mut [Subject], ceiling: f64) ->
     }
     for (subject, search) in subjects.iter_mut().zip(&searches) {
         subject.throughput = search.results();
-        let near = |result: &GoalResult| result.bounds.lower.is_some_and(|rate| rate >= NEAR_CEILING * ceiling);
+        let near =
+            |result: &GoalResult| result.bounds.lower.is_some_and(|rate| rate >= NEAR_CEILING * ceiling);
         let short = |result: &GoalResult| {
             let at = |outcome: &&Outcome| outcome.rate.map(f64::round) == result.bounds.upper;
             subject.trials.iter().filter(at).any(|outcome| outcome.short() || outcome.sink_missed > 0)

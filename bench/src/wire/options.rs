@@ -16,7 +16,13 @@ use super::stream::{self, Size};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What is measured, side by side
-    #[arg(long, value_delimiter = ',', value_enum, default_value = "weir,kernel,testpmd", value_name = "NAME,…")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        default_value = "weir,kernel,testpmd",
+        value_name = "NAME,…"
+    )]
     pub(crate) devices_under_test: Vec<dut::Kind>,
     /// Have devices under test put packets into a VXLAN tunnel
     #[arg(long)]
@@ -179,7 +185,8 @@ pub(crate) struct Cores {
 
 impl Cores {
     pub(crate) fn choose(args: &Args) -> Result<Self, String> {
-        let given: Vec<_> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let given: Vec<_> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
         let (Some(first), Some(last)) = (given.first(), given.last()) else {
             return Err("the cores that this process may use cannot be read".to_owned());
         };
@@ -198,7 +205,8 @@ impl Cores {
     /// Which share a core, for people.
     pub(crate) fn describe(&self) -> String {
         let Self { generator, sink, device } = self;
-        let mut text = format!("generator on core {generator}, sink on core {sink}, device under test on core {device}");
+        let mut text =
+            format!("generator on core {generator}, sink on core {sink}, device under test on core {device}");
         text += match (sink == generator, device == generator) {
             (_, true) => "; THEY SHARE A CORE: figures say little",
             (true, _) => "; generator and sink share a core",

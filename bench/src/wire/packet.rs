@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use etherparse::{
-    Ethernet2Header, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep, SlicedPacket,
-    TransportSlice, VlanId,
+    Ethernet2Header, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep,
+    SlicedPacket, TransportSlice, VlanId,
 };
 use weir_config::MacAddress;
 
@@ -30,7 +30,10 @@ pub(crate) struct Template {
 pub(crate) fn build(stream: &Stream, flow: u32, size: usize) -> Result<Template, String> {
     let tuple = stream.tuple(flow);
     let inner_macs = stream.vxlan.as_ref().map_or((stream.source_mac, stream.destination_mac), |vxlan| {
-        (vxlan.source_mac.unwrap_or(stream.source_mac), vxlan.destination_mac.unwrap_or(stream.destination_mac))
+        (
+            vxlan.source_mac.unwrap_or(stream.source_mac),
+            vxlan.destination_mac.unwrap_or(stream.destination_mac),
+        )
     });
     // The outermost frame has the VLAN tag.
     let inner_vlan = stream.vlan.filter(|_| stream.vxlan.is_none());
@@ -255,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_put_around_the_whole_frame() {
-        let more = "vlan = 7\n[stream.a.vxlan]\nsource = \"192.0.2.2\"\ndestination = \"192.0.2.1\"\nvni = 258";
+        let more =
+            "vlan = 7\n[stream.a.vxlan]\nsource = \"192.0.2.2\"\ndestination = \"192.0.2.1\"\nvni = 258";
         let template = build(&stream(more, "198.18.0.2", "198.19.64.1"), 5, 64).unwrap();
         assert_eq!(template.bytes.len(), 64 + 4 + 50);
         let packet = SlicedPacket::from_ethernet(&template.bytes).unwrap();

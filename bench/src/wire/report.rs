@@ -126,14 +126,16 @@ impl Report {
             record::write(path, self)?;
         }
         let Some(directory) = &args.out else { return Ok(()) };
-        std::fs::create_dir_all(directory).map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|e| format!("cannot make {}: {e}", directory.display()))?;
         record::write(&directory.join("wire.json"), self)?;
         self.save_latencies(directory)?;
         self.plot(directory)
     }
 
     fn histograms(&self) -> Vec<(String, &Histogram<u64>)> {
-        let own = self.self_test.iter().map(|own| ("self-test-idle".to_owned(), &own.idle.histogram));
+        let own = self.self_test.iter().filter_map(|own| own.idle.as_ref());
+        let own = own.map(|idle| ("self-test-idle".to_owned(), &idle.histogram));
         let devices = self.devices.iter().flat_map(|device| {
             device.latency.iter().map(|latency| {
                 let load = latency.load.replace(" %", "");
@@ -195,7 +197,10 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{}\n", self.machine.describe());
         let Setting { packets, mean_bytes, .. } = self.setting;
-        let _ = writeln!(text, "{packets} different packets of {mean_bytes} bytes on average, without frame check sequence");
+        let _ = writeln!(
+            text,
+            "{packets} different packets of {mean_bytes} bytes on average, without frame check sequence"
+        );
         for note in &self.notes {
             let _ = writeln!(text, "{note}");
         }
@@ -203,16 +208,20 @@ impl Report {
             let flood = own.flood.sent as f64 / own.flood.seconds;
             let _ = writeln!(
                 text,
-                "\nSelf-test, back to back: {} to {}.\nCeiling {} Mpps without loss; in a flood {} Mpps sent, {} received; \
-                 own part of an idle latency {} µs at the median, {} at the 99th percentile.",
+                "\nSelf-test, back to back: {} to {}.\nCeiling {} Mpps; in a flood {} Mpps sent, {} received.",
                 own.generator,
                 own.sink,
                 millions(own.ceiling),
                 millions(flood),
                 millions(own.flood.forwarded()),
-                micros(own.idle.ns.p50),
-                micros(own.idle.ns.p99)
             );
+            if let Some(Latency { ns, .. }) = &own.idle {
+                let (p50, p99) = (micros(ns.p50), micros(ns.p99));
+                let _ = writeln!(
+                    text,
+                    "Own part of an idle latency: {p50} µs at the median, {p99} at the 99th percentile."
+                );
+            }
         }
         self.trials_text(&mut text);
         self.throughput_text(&mut text);
@@ -234,7 +243,9 @@ impl Report {
 
     fn trials_text(&self, text: &mut String) {
         let fixed = self.devices.iter().filter(|device| device.throughput.is_empty());
-        for (device, outcome) in fixed.flat_map(|device| device.trials.iter().map(move |trial| (device, trial))) {
+        for (device, outcome) in
+            fixed.flat_map(|device| device.trials.iter().map(move |trial| (device, trial)))
+        {
             let _ = writeln!(
                 text,
                 "\n{}: {} packets intended, {} sent, {} received, {} lost, {} doubled, {} reordered, {} changed, {} missed by \

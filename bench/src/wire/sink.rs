@@ -146,7 +146,8 @@ impl Sink {
     /// Takes packets of trial `run` until all of `sent` have arrived (it says [`UNKNOWN`] while they are being sent), or after the last
     /// was sent nothing has arrived for `quiet`. `rate` is what to expect, in packets a second.
     pub(crate) fn collect(&mut self, run: u16, rate: f64, sent: &AtomicU64, quiet: Duration) -> Receipt {
-        let nap = Duration::from_secs_f64(f64::from(RING / 8) / rate.max(1.0)).clamp(SHORTEST_NAP, LONGEST_NAP);
+        let nap =
+            Duration::from_secs_f64(f64::from(RING / 8) / rate.max(1.0)).clamp(SHORTEST_NAP, LONGEST_NAP);
         let missed = self.missed();
         let mut tally = Tally::new(run, self.deck.streams.len());
         let mut last = Instant::now();
@@ -157,7 +158,10 @@ impl Sink {
                 last = Instant::now();
             }
             if count < BURST {
-                if tally.received() >= wanted || last.elapsed() > quiet || (stop::requested() && wanted != UNKNOWN) {
+                if tally.received() >= wanted
+                    || last.elapsed() > quiet
+                    || (stop::requested() && wanted != UNKNOWN)
+                {
                     break;
                 }
                 std::thread::sleep(nap);

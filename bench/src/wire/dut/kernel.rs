@@ -32,7 +32,9 @@ pub(super) fn start(
     match thread_polling(setting, namespace, input) {
         Ok(()) => notes.push(format!("polls in a kernel thread of its own on core {}", setting.core)),
         Err(error) => {
-            notes.push(format!("polls in softirqs on the generator's core, where it gets half of it: {error}"));
+            notes.push(format!(
+                "polls in softirqs on the generator's core, where it gets half of it: {error}"
+            ));
         }
     }
     let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -13,7 +13,7 @@ mod testpmd;
 mod weir;
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -98,13 +98,15 @@ impl Dut {
             tester.ip(&format!("link set {device} address {mac}"))?;
             namespace.ip(&format!("link set {other} address {own}"))?;
         }
+        await_carrier(&namespace, &inner)?;
         let started = match kind {
             Kind::Weir => weir::start(setting, &namespace, input, output, "spin"),
             Kind::WeirAdaptive => weir::start(setting, &namespace, input, output, "adaptive"),
             Kind::Kernel => kernel::start(setting, &namespace, input, output),
             Kind::Testpmd => testpmd::start(setting, &namespace, input, output),
         };
-        let Started { version, notes, child } = started.map_err(|error| format!("{}: {error}", kind.name()))?;
+        let Started { version, notes, child } =
+            started.map_err(|error| format!("{}: {error}", kind.name()))?;
         Ok(Self { kind, version, notes, child, _namespace: namespace })
     }
 
@@ -168,6 +170,26 @@ struct Started {
     child: Option<Child>,
 }
 
+/// Waits until devices pass frames: the kernel takes up to a second to tell queueing of a new carrier.
+fn await_carrier(namespace: &Namespace, devices: &[String]) -> Result<(), String> {
+    let started = Instant::now();
+    for device in devices {
+        loop {
+            let mut command = Command::new("ip");
+            command.args(["link", "show", device]);
+            let text = namespace.run(command)?;
+            if text.contains("state UP") && !text.contains("qdisc noop ") {
+                break;
+            }
+            if started.elapsed() > START {
+                return Err(format!("{device} has no carrier: {text}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
+}
+
 /// Waits until `ready` says so; gives up when the process ends or takes too long, and tells the end of its log.
 fn await_ready(child: &mut Child, log: &Path, mut ready: impl FnMut() -> bool) -> Result<(), String> {
     let started = Instant::now();
@@ -183,7 +205,8 @@ fn await_ready(child: &mut Child, log: &Path, mut ready: impl FnMut() -> bool) -
             let text = std::fs::read_to_string(log).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
             let tail = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n    ");
-            let what = ended.map_or("is not ready after 30 s".to_owned(), |status| format!("ended ({status})"));
+            let what =
+                ended.map_or("is not ready after 30 s".to_owned(), |status| format!("ended ({status})"));
             return Err(format!("it {what}; it said:\n    {tail}"));
         }
         std::thread::sleep(Duration::from_millis(50));

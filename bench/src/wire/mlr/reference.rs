@@ -26,7 +26,9 @@ fn curve(name: &str, capacity: f64) -> Box<dyn FnMut(f64, usize) -> f64> {
     match name {
         "ideal" => Box::new(ideal),
         // A thousandth is lost from four fifths of the capacity on.
-        "soft" => Box::new(move |load, n| if load > 0.8 * capacity { ideal(load, n).max(0.001) } else { 0.0 }),
+        "soft" => {
+            Box::new(move |load, n| if load > 0.8 * capacity { ideal(load, n).max(0.001) } else { 0.0 })
+        }
         "spiky" => Box::new(move |load, n| if n % 4 == 3 { 0.1 } else { ideal(load, n) }),
         "slope" => Box::new(move |load, _| match load {
             load if load < capacity => 0.0,

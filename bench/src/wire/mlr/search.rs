@@ -23,13 +23,6 @@ pub(crate) struct Bounds {
     pub(crate) upper: Option<f64>,
 }
 
-impl Bounds {
-    /// Distance as a part of the upper bound.
-    pub(crate) fn width(&self) -> Option<f64> {
-        Some((self.upper? - self.lower?) / self.upper?)
-    }
-}
-
 /// What was found for a goal (Goal Result, section 4.8).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct GoalResult {
@@ -165,7 +158,8 @@ impl Search {
             (None, Some(upper)) if upper <= self.least => None,
             (None, Some(upper)) if self.count == 1 => Some(self.forwarded().clamp(self.least, upper - 1)),
             (None, Some(upper)) => {
-                let outer = ((upper as f64 * self.stride(target)).floor() as u64).clamp(self.least, upper - 1);
+                let outer =
+                    ((upper as f64 * self.stride(target)).floor() as u64).clamp(self.least, upper - 1);
                 Some(self.undecided(target, outer, upper - 1).next_back().unwrap_or(outer))
             }
             (None, None) => self.reopened(target),
@@ -198,7 +192,8 @@ impl Search {
     /// No load is decided any more, now that the target wants more time: the coarser target's bounds are tried first.
     fn reopened(&self, target: &Goal) -> Option<u64> {
         let (lower, upper) = self.bounds(&Goal { duration_sum: target.final_trial, ..*target });
-        let open = lower.into_iter().chain(upper).find(|load| self.undecided(target, *load, *load).next().is_some());
+        let open =
+            lower.into_iter().chain(upper).find(|load| self.undecided(target, *load, *load).next().is_some());
         open.or_else(|| self.most_tried(target, self.least, self.most))
     }
 }
