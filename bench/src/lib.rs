@@ -3,7 +3,11 @@
 //! What is measured, how, and what is not: `docs/benchmarking.md`.
 
 mod common;
+mod instructions;
 mod pipeline;
+mod report;
+pub mod rules;
+mod tables;
 mod wire;
 
 use std::io::Write;
@@ -23,6 +27,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Tables(tables::Args),
+    Instructions(instructions::Args),
+    Report(report::Args),
+    #[command(hide = true)]
+    Count(instructions::CountArgs),
     Wire(wire::Args),
 }
 
@@ -30,6 +39,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Tables(args) => tables::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Count(args) => instructions::count(&args),
         Command::Wire(args) => wire::run(&args),
     };
     match result {

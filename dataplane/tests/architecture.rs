@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("decision", &["packet"]),
     ("session", &["decision", "packet"]),
     ("service", &["session", "decision", "packet"]),
-    ("l3", &["session", "decision", "packet"]),
+    ("l3", &["session", "decision", "packet", "frame"]),
     ("l2", &["session", "decision", "packet"]),
     ("overlay", &["session", "decision", "packet"]),
     ("flow", &["session", "decision", "packet", "frame"]),

@@ -27,6 +27,21 @@ fn render(manager: &Manager) -> String {
     page.family("weir_config_changes_total", "counter", "Configurations put in force, and refused.");
     page.sample("weir_config_changes_total", &[("result", &"applied")], applied);
     page.sample("weir_config_changes_total", &[("result", &"refused")], refused);
+    let watched = &manager.watched;
+    page.family(
+        "weir_config_current",
+        "gauge",
+        "1 if what the configuration's source said last is in force, 0 if it was refused or cannot be read.",
+    );
+    page.sample("weir_config_current", &[], u8::from(watched.is_current()));
+    page.family(
+        "weir_config_watched",
+        "gauge",
+        "1 if the configuration file is loaded again when it is replaced.",
+    );
+    page.sample("weir_config_watched", &[], u8::from(watched.is_watching()));
+    page.family("weir_draining", "gauge", "1 while weir is taken out of service.");
+    page.sample("weir_draining", &[], u8::from(manager.is_draining()));
     packets(&mut page, &engine.counters());
     ports(&mut page, &engine.ports());
     workers(&mut page, &engine.workers());

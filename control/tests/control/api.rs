@@ -30,6 +30,7 @@ fn every_list_is_an_object_with_the_list_in_it() {
     }
     assert_eq!(daemon.get("/v1/flows?limit=1")["flows"].as_array().unwrap().len(), 1);
     assert_eq!(daemon.get("/v1/ports")["ports"][0]["xdp"], "native copy");
+    assert_eq!(daemon.get("/v1/pipeline")["rules"][0]["families"][0]["algorithm"], "linear");
 }
 
 #[test]

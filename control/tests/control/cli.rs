@@ -108,6 +108,7 @@ fn show_prints_tables_for_people() {
         ("flows", "dst 10.0.0.1"),
         ("sessions", "established"),
         ("pipeline", "destination: routing in vrf default"),
+        ("pipeline", "firewall edge: 2 rules, 1 KiB\n  ipv4: linear: comparing 2 one after the other"),
         ("memory", "flows"),
         ("tables", "131072"),
         ("config", "[port.a]"),

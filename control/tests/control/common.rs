@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
     Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// The data plane's stand-in.
@@ -36,6 +36,8 @@ pub(crate) struct Fake {
     pub(crate) routes_take: Mutex<Duration>,
     pub(crate) stop_takes: Mutex<Duration>,
     pub(crate) loops: AtomicU64,
+    /// Whether the worker stands still.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl Fake {
@@ -107,13 +109,17 @@ impl Engine for Fake {
             worker: 0,
             core: 1,
             generation: self.generation(),
-            loops: self.loops.fetch_add(1, Ordering::Relaxed),
+            loops: self.loops.fetch_add(u64::from(!self.stuck.load(Ordering::Relaxed)), Ordering::Relaxed),
             sleeps: 0,
             flows: 2,
             flow_capacity: 131_072,
             held: 1,
             counters: self.counters(),
         }]
+    }
+
+    fn turns(&self) -> Vec<u64> {
+        vec![self.loops.fetch_add(1, Ordering::Relaxed)]
     }
 
     fn counters(&self) -> Counters {
@@ -185,6 +191,19 @@ impl Engine for Fake {
         vec![session].into_iter().take(limit).collect()
     }
 
+    fn rules(&self) -> Vec<RulesStatus> {
+        let lookup = RuleLookupStatus {
+            family: "ipv4",
+            algorithm: "linear",
+            why: "comparing 2 one after the other is cheaper than hashing".to_owned(),
+            regions: 2,
+            tables: 0,
+            most_tables: 0,
+            most_regions: 2,
+        };
+        vec![RulesStatus { of: "firewall edge".to_owned(), rules: 2, bytes: 96, families: vec![lookup] }]
+    }
+
     fn pipeline(&self) -> Vec<PipelineStatus> {
         vec![PipelineStatus {
             interface: "a".to_owned(),
@@ -212,6 +231,10 @@ impl Engine for Fake {
 
     fn service(&self) {}
 
+    fn quiet(&self, quiet: bool) {
+        self.note(format!("quiet {quiet}"));
+    }
+
     fn stop(&self) {
         std::thread::sleep(*self.stop_takes.lock().unwrap());
         self.note("stop".to_owned());
@@ -222,6 +245,8 @@ impl Engine for Fake {
 pub(crate) struct Daemon {
     pub(crate) engine: Arc<Fake>,
     pub(crate) directory: TempDir,
+    /// Where it answers probes.
+    pub(crate) health: SocketAddr,
     signals: Sender<Signal>,
     thread: Option<std::thread::JoinHandle<Result<(), Failure>>>,
 }
@@ -255,10 +280,12 @@ impl Daemon {
     pub(crate) fn try_start(config: &str, engine: Arc<Fake>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("weir.toml"), config).unwrap();
+        // A port that was free just now; loopback may be down in a namespace.
+        let health = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+        let source = Source::File(directory.path().join("weir.toml"));
         let options = Options {
-            source: Source::File(directory.path().join("weir.toml")),
-            socket: directory.path().join("weir.sock"),
-            engine: engine.clone(),
+            health: Some(health),
+            ..Options::new(source, directory.path().join("weir.sock"), engine.clone())
         };
         let (signals, receiver) = tokio::sync::mpsc::channel(8);
         let thread = std::thread::spawn(move || {
@@ -267,7 +294,7 @@ impl Daemon {
             runtime.shutdown_background();
             result
         });
-        Self { engine, directory, signals, thread: Some(thread) }
+        Self { engine, directory, health, signals, thread: Some(thread) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

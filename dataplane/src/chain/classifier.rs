@@ -1,30 +1,44 @@
 //! The classifier: ordered rules that send a new flow into a chain (RFC 7665 section 4.7).
 
+use std::collections::HashSet;
+
 use weir_config::Match;
 
-use crate::decision::{ChainId, FieldSet, FlowView, Matcher, ScopeId, Tuple};
+use crate::decision::{self, ChainId, FieldSet, FlowView, Matcher, RuleSet, RulesShape, ScopeId, Tuple};
 
 /// One rule.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct Rule<'a> {
     /// Scopes that it is about, sorted; `None`: all.
     scopes: Option<Box<[ScopeId]>>,
-    matcher: Matcher,
+    matches: &'a Match,
     /// `None` sends matching flows past all chains.
     chain: Option<ChainId>,
 }
 
-impl Rule {
-    /// Compiles a rule. `scopes` are those that `from` names, resolved: `None` if it names none and so means all; a
+impl<'a> Rule<'a> {
+    /// A rule. `scopes` are those that `from` names, resolved: `None` if it names none and so means all; a
     /// rule whose `from` resolves to no scope never matches.
-    pub fn new(scopes: Option<Vec<ScopeId>>, matches: &Match, chain: Option<ChainId>) -> Self {
+    pub fn new(scopes: Option<Vec<ScopeId>>, matches: &'a Match, chain: Option<ChainId>) -> Self {
         let scopes = scopes.map(|mut scopes| {
             scopes.sort_unstable();
             scopes.into()
         });
-        Self { scopes, matcher: Matcher::new(matches), chain }
+        Self { scopes, matches, chain }
     }
+}
 
+/// What is to be known of rules besides which one a packet matches; of rules that are alike in it, only the first is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Outline {
+    scopes: Option<Box<[ScopeId]>>,
+    fields: FieldSet,
+    chain: Option<ChainId>,
+    /// Whether it matches everything of its scopes.
+    matches_all: bool,
+}
+
+impl Outline {
     fn is_about(&self, scope: ScopeId) -> bool {
         self.scopes.as_ref().is_none_or(|scopes| scopes.binary_search(&scope).is_ok())
     }
@@ -33,43 +47,62 @@ impl Rule {
 /// The compiled rules; the first that matches decides.
 #[derive(Clone, Debug, Default)]
 pub struct Classifier {
-    rules: Box<[Rule]>,
+    rules: RuleSet,
+    /// The rules' chains.
+    chains: Box<[Option<ChainId>]>,
+    outlines: Box<[Outline]>,
 }
 
 impl Classifier {
     /// Compiles rules in their order.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules: rules.into() }
+    pub fn new(rules: &[Rule<'_>]) -> Self {
+        let matches: Vec<_> = rules
+            .iter()
+            .map(|rule| decision::Rule { scopes: rule.scopes.as_deref(), matches: rule.matches })
+            .collect();
+        let (mut outlines, mut known) = (Vec::new(), HashSet::new());
+        for rule in rules {
+            let matcher = Matcher::new(rule.matches);
+            let (fields, matches_all) = (matcher.fields(), matcher.matches_all());
+            let outline = Outline { scopes: rule.scopes.clone(), fields, chain: rule.chain, matches_all };
+            if known.insert(outline.clone()) {
+                outlines.push(outline);
+            }
+        }
+        Self {
+            rules: RuleSet::build(&matches),
+            chains: rules.iter().map(|rule| rule.chain).collect(),
+            outlines: outlines.into(),
+        }
     }
 
     /// The chain of a new flow; `None` if no rule matches, or the one that does sends it past all chains.
     pub fn classify(&self, view: &FlowView<'_>, tuple: Option<&Tuple>) -> Option<ChainId> {
-        let matches = |rule: &&Rule| rule.is_about(view.scope) && rule.matcher.matches(view, tuple);
-        self.rules.iter().find(matches)?.chain
+        self.rules.lookup(view, tuple).and_then(|rule| self.chains.get(rule).copied().flatten())
     }
 
     /// The header fields that classifying packets of `scope` looks at.
     pub fn fields_for(&self, scope: ScopeId) -> FieldSet {
-        self.reachable(scope).fold(FieldSet::empty(), |fields, rule| fields | rule.matcher.fields())
+        self.reachable(scope).fold(FieldSet::empty(), |fields, rule| fields | rule.fields)
     }
 
     /// The chains that packets of `scope` may be sent into, in the order of the rules, each once.
     pub fn chains_for(&self, scope: ScopeId) -> Vec<ChainId> {
-        let mut chains = Vec::new();
-        for chain in self.reachable(scope).filter_map(|rule| rule.chain) {
-            if !chains.contains(&chain) {
-                chains.push(chain);
-            }
-        }
-        chains
+        let mut known = HashSet::new();
+        self.reachable(scope).filter_map(|rule| rule.chain).filter(|chain| known.insert(*chain)).collect()
+    }
+
+    /// What the rules were compiled into.
+    pub fn shape(&self) -> RulesShape {
+        self.rules.shape()
     }
 
     /// Rules about `scope`, up to the first that matches everything: those behind it are never asked.
-    fn reachable(&self, scope: ScopeId) -> impl Iterator<Item = &Rule> {
+    fn reachable(&self, scope: ScopeId) -> impl Iterator<Item = &Outline> {
         let mut done = false;
-        self.rules.iter().filter(move |rule| rule.is_about(scope)).take_while(move |rule| {
+        self.outlines.iter().filter(move |rule| rule.is_about(scope)).take_while(move |rule| {
             let asked = !done;
-            done |= rule.matcher.matches_all();
+            done |= rule.matches_all;
             asked
         })
     }
@@ -102,6 +135,8 @@ mod tests {
             direction: Direction::Forward,
             established: false,
             now: 0,
+            translations: decision::Translations::none(),
+            ways: &decision::NoWays,
         };
         classifier.classify(&view, tuple.as_ref()).map(|chain| chain.0)
     }
@@ -115,12 +150,14 @@ mod tests {
     }
 
     fn classifier() -> Classifier {
-        Classifier::new(vec![
-            Rule::new(None, &to_port(22), None),
-            Rule::new(scopes(&[3, 1]), &to_port(80), Some(ChainId(1))),
-            Rule::new(scopes(&[1]), &Match::default(), Some(ChainId(2))),
-            Rule::new(None, &Match { dscp: vec![46], ..Match::default() }, Some(ChainId(3))),
-            Rule::new(scopes(&[]), &Match::default(), Some(ChainId(4))),
+        let (ssh, web, all) = (to_port(22), to_port(80), Match::default());
+        let expedited = Match { dscp: vec![46], ..Match::default() };
+        Classifier::new(&[
+            Rule::new(None, &ssh, None),
+            Rule::new(scopes(&[3, 1]), &web, Some(ChainId(1))),
+            Rule::new(scopes(&[1]), &all, Some(ChainId(2))),
+            Rule::new(None, &expedited, Some(ChainId(3))),
+            Rule::new(scopes(&[]), &all, Some(ChainId(4))),
         ])
     }
 

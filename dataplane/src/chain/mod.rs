@@ -3,7 +3,8 @@
 pub mod classifier;
 mod forward;
 pub mod pipeline;
+mod translated;
 mod walk;
 
-pub use pipeline::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Tables, Vrf};
+pub use pipeline::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
 pub use walk::{Walk, Walker};

@@ -56,6 +56,14 @@ impl AdjacencyTable {
         }
     }
 
+    /// The MAC address of entry `id` in the lowest 48 bits, first byte lowest, as it stands at the beginning of a frame; `None`
+    /// if it is not resolved.
+    #[inline(always)]
+    pub fn resolved(&self, id: AdjacencyId) -> Option<u64> {
+        let word = self.words.get(id.index())?.load(Ordering::Relaxed);
+        (word & RESOLVED != 0).then_some(word.swap_bytes() >> 16)
+    }
+
     /// Rewrites entry `id` in place.
     pub fn set(&self, id: AdjacencyId, link: Link) {
         let word = match link {

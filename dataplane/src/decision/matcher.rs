@@ -90,6 +90,11 @@ impl Matcher {
             && self.matches_transport(view.meta, tuple)
     }
 
+    /// Whether the source prefixes hold `ip`.
+    pub fn matches_source(&self, ip: IpAddr) -> bool {
+        self.from.contain(ip)
+    }
+
     /// Whether nothing is asked, so that everything matches, IP or not.
     pub fn matches_all(&self) -> bool {
         self.protocol.is_none()
@@ -114,6 +119,16 @@ impl Matcher {
         fields.set(FieldSet::TCP_FLAGS, self.tcp_flags.is_some());
         fields.set(FieldSet::ICMP_TYPE, !self.icmp_types.is_empty());
         fields
+    }
+
+    /// Memory behind the matcher's own size, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let prefixes = |prefixes: &Prefixes| size_of_val(&*prefixes.v4) + size_of_val(&*prefixes.v6);
+        prefixes(&self.from)
+            + prefixes(&self.to)
+            + size_of_val(&*self.from_ports)
+            + size_of_val(&*self.to_ports)
+            + size_of_val(&*self.icmp_types)
     }
 
     fn asks_ports(&self) -> bool {
@@ -162,6 +177,8 @@ mod tests {
             direction: Direction::Forward,
             established: false,
             now: 0,
+            translations: crate::decision::Translations::none(),
+            ways: &crate::decision::NoWays,
         };
         Matcher::new(matches).matches(&view, tuple.as_ref())
     }

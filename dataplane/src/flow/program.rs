@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use bitflags::bitflags;
 
-use crate::decision::{AdjacencyId, DropReason, EndpointId, MeterId, ScopeId, SessionId};
+use crate::decision::{AdjacencyId, DropReason, EndpointId, MeterId, ScopeId, SessionId, Transport};
 
 bitflags! {
     /// What a program does, in the order in which replay does it.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct Ops: u16 {
         /// Drop, with the program's reason.
         const DROP = 1 << 0;
@@ -47,7 +47,7 @@ bitflags! {
 pub const MAX_METERS: usize = 4;
 
 /// The compiled decisions of one walk: one cache line together with the entry's counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Program {
     /// What it does.
@@ -149,4 +149,6 @@ pub struct Rewrite {
     pub source: Option<(IpAddr, u16)>,
     /// New destination address and port.
     pub destination: Option<(IpAddr, u16)>,
+    /// New source and destination of the packet that an ICMP error quotes.
+    pub quoted: Option<(Transport, Transport)>,
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use weir_config::NextHop;
 
-use super::fib::{Fib, Hop, Target};
+use super::fib::{Fib, FibFull, Hop, Target};
 use super::interface::{Interface, anycast, broadcasts};
 use crate::decision::ScopeId;
 
@@ -56,6 +56,8 @@ pub enum RouteError {
 #[derive(Clone, Debug, Default)]
 pub struct Rib {
     interfaces: BTreeMap<String, ScopeId>,
+    /// The subnets of the interfaces: few, where there may be a million routes.
+    subnets: BTreeMap<IpNet, ScopeId>,
     routes: BTreeMap<IpNet, (Origin, Target)>,
 }
 
@@ -99,6 +101,9 @@ impl Rib {
         match self.routes.get(&prefix) {
             Some((old, known)) if rank(*old, known) <= rank(origin, &target) => {}
             _ => {
+                if let Target::Connected(hop) = &target {
+                    self.subnets.insert(prefix, hop.scope);
+                }
                 self.routes.insert(prefix, (origin, target));
             }
         }
@@ -156,15 +161,11 @@ impl Rib {
 
     /// The interface whose subnet holds `ip`: the longest such.
     pub fn connected(&self, ip: IpAddr) -> Option<ScopeId> {
-        self.routes
+        self.subnets
             .iter()
-            .filter(|(prefix, (origin, _))| *origin == Origin::Connected && prefix.contains(&ip))
-            .filter_map(|(prefix, (_, target))| match target {
-                Target::Connected(hop) => Some((prefix.prefix_len(), hop.scope)),
-                _ => None,
-            })
-            .max_by_key(|(len, _)| *len)
-            .map(|(_, scope)| scope)
+            .filter(|(prefix, _)| prefix.contains(&ip))
+            .max_by_key(|(prefix, _)| prefix.prefix_len())
+            .map(|(_, scope)| *scope)
     }
 
     /// The routes that count, by prefix: for `weir show routes`.
@@ -173,8 +174,11 @@ impl Rib {
     }
 
     /// Compiles them.
-    pub fn fib(&self) -> Fib {
-        Fib::build(self.routes().map(|(prefix, _, target)| (prefix, target.clone())))
+    ///
+    /// # Errors
+    /// [`FibFull`] when there is no memory for it.
+    pub fn fib(&self) -> Result<Fib, FibFull> {
+        Fib::build(self.routes().map(|(prefix, _, target)| (prefix, target)))
     }
 }
 
@@ -271,7 +275,7 @@ mod tests {
     fn a_connected_route_is_preferred_to_a_static_one() {
         let mut rib = rib();
         rib.add_static(net("10.1.0.0/24"), &[NextHop::Blackhole]).unwrap();
-        let fib = rib.fib();
+        let fib = rib.fib().unwrap();
         assert_eq!(
             fib.lookup("10.1.0.9".parse().unwrap()),
             Some(&Target::Connected(Hop { scope: ScopeId(1), gateway: None }))
@@ -302,7 +306,7 @@ mod tests {
         )
         .unwrap();
         rib.add_static(net("10.8.0.0/16"), &[NextHop::Tunnel("pods".into())]).unwrap();
-        let fib = rib.fib();
+        let fib = rib.fib().unwrap();
         let default = fib.lookup("8.8.8.8".parse().unwrap()).unwrap();
         assert_eq!(default.hops(), [Hop { scope: ScopeId(2), gateway: Some("192.0.2.1".parse().unwrap()) }]);
         let default = fib.lookup("2001:db8:99::1".parse().unwrap()).unwrap();
@@ -322,6 +326,6 @@ mod tests {
         let error = rib.add_static(net("10.9.0.0/16"), &[NextHop::Interface("x".into())]).unwrap_err();
         assert_eq!(error, RouteError::UnknownInterface("x".into()));
         assert_eq!(rib.add_static(net("10.9.0.0/16"), &[]), Err(RouteError::Empty));
-        assert_eq!(rib.fib().lookup("10.9.0.1".parse().unwrap()), None);
+        assert_eq!(rib.fib().unwrap().lookup("10.9.0.1".parse().unwrap()), None);
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::vxlan::read_vni;
 use crate::decision::{DropReason, EndpointId, ScopeId};
+use crate::packet::plain::PlainV4;
 use crate::packet::view::{udp, vxlan};
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, checksum, protocol};
 
@@ -285,6 +286,31 @@ impl VtepTable {
             inner_len: len - HEADERS,
             outer_ecn: meta.ecn(),
         })
+    }
+
+    /// Whether some VTEP may listen on a UDP port.
+    #[inline(always)]
+    pub fn listens(&self, udp_port: u16) -> bool {
+        self.ports & port_bit(udp_port) != 0
+    }
+
+    /// [`lookup`](Self::lookup) for a plain packet that is in order, from a remote VTEP that is known.
+    #[inline(always)]
+    pub fn lookup_plain(&self, outer: &[u8], plain: &PlainV4) -> Option<Decap> {
+        const L4: usize = 34;
+        const HEADERS: usize = udp::LEN + vxlan::LEN;
+        let headers = outer.get(L4..)?.first_chunk::<HEADERS>()?;
+        let vni = read_vni(&headers[udp::LEN..]).ok()?;
+        let key = FlatKey::new(plain.addresses.to_le_bytes(), vni, plain.destination_port());
+        let (tunnel, endpoint) = self.flat.get(key)?;
+        let len = usize::from(u16::from_be_bytes([headers[4], headers[5]]));
+        let unchecked = !tunnel.check_udp || (headers[6] | headers[7]) == 0;
+        // That the datagram is not longer than the packet was seen before.
+        if !unchecked || len < HEADERS {
+            return None;
+        }
+        let (scope, outer_ecn) = (tunnel.scope, plain.class & 3);
+        Some(Decap { scope, endpoint, strip: L4 + HEADERS, inner_len: len - HEADERS, outer_ecn })
     }
 
     /// Any packet that may be for a VTEP.

@@ -146,6 +146,13 @@ impl Delta {
         Self(add(self.0, if odd { delta.swap_bytes() } else { delta }))
     }
 
+    /// Adds another change.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(add(self.0, other.0))
+    }
+
     /// The checksum after the change: HC' = ~(~HC + ~m + m') (RFC 1624 section 3, equation 3).
     #[inline]
     pub const fn apply(self, checksum: u16) -> u16 {

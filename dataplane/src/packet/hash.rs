@@ -57,6 +57,13 @@ pub fn flow_hash(frame: &[u8], meta: &Meta, seed: u64) -> u64 {
     }
 }
 
+/// [`flow_hash`] of a whole IPv4 packet of TCP or UDP. `addresses` are source and destination as they stand in the header, read
+/// as one little-endian number; `ports` the source port (high half) and the destination port.
+#[inline(always)]
+pub const fn flow_hash_v4(addresses: u64, protocol: u8, ports: u32, seed: u64) -> u64 {
+    finish(fold(addresses ^ seed ^ A, ((protocol as u64) << 32 | ports as u64) ^ B), seed)
+}
+
 #[inline(always)]
 const fn finish(hash: u64, seed: u64) -> u64 {
     fold(hash ^ B, seed ^ A | 1)

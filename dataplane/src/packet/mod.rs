@@ -11,6 +11,7 @@ mod embedded;
 pub mod hash;
 mod meta;
 mod parse;
+pub mod plain;
 pub mod view;
 
 pub use embedded::{Embedded, embedded_tuple, fragment_id, is_icmp_error};

@@ -9,6 +9,7 @@
 //! quotes (RFC 5508 section 4).
 
 mod fragments;
+mod shard;
 mod slots;
 mod table;
 mod tcp;
@@ -18,7 +19,7 @@ mod wheel;
 mod tests;
 
 pub use fragments::FragmentTable;
-pub use table::{Created, Found, Refused, SessionCounters, SessionEntry, SessionTable};
+pub use table::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry, SessionTable};
 pub use tcp::{SessionState, opens};
 
 use crate::decision::{Domain, Nanos, ScopeId};

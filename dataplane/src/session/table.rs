@@ -3,27 +3,24 @@
 //! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots. The timer
 //! wheel's lock is held alone.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
+use super::shard::{Key, Shard};
 use super::slots::{Content, FreeSlots, Session, Slot, lock};
-use super::tcp::{SessionState, Tracker, opens};
+use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
-use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Tuple};
+use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Timeouts, Translations, Tuple};
 use crate::packet::protocol;
 
 const SHARDS: usize = 64;
 /// How many due sessions a creation looks at when the table is full.
 const FULL_BUDGET: usize = 64;
 
-type Key = (Domain, Tuple);
-type Shard = HashMap<Key, (SessionId, Direction), RandomState>;
-
 /// What a lookup finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The session.
     pub id: SessionId,
@@ -33,6 +30,29 @@ pub struct Found {
     pub chain: Option<ChainId>,
     /// The session's state.
     pub state: SessionState,
+    /// What is translated, and how.
+    pub translations: Translations,
+}
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Where it is looked up: see [`super::session_domain`].
+    pub domain: Domain,
+    /// The tuple of a packet in the forward direction, as it comes in.
+    pub forward: Tuple,
+    /// The tuple of a reply, as it comes in: the reverse of the forward one after all edits.
+    pub reply: Tuple,
+    /// Direction of the packet that opens it.
+    pub direction: Direction,
+    /// Its chain.
+    pub chain: Option<ChainId>,
+    /// TCP flags of the packet that opens it; 0 for what is not TCP.
+    pub tcp_flags: u8,
+    /// How long it lives without traffic; `None`: as the standards have it.
+    pub timeouts: Option<Timeouts>,
+    /// What is translated, and how.
+    pub translations: Translations,
 }
 
 /// What a creation made.
@@ -110,7 +130,7 @@ impl SessionTable {
     pub fn new(capacity: usize) -> Self {
         let slots = FreeSlots::slots_for(capacity);
         let shard =
-            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, RandomState::new()));
+            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, Default::default()));
         Self {
             seed: RandomState::new(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
@@ -128,7 +148,9 @@ impl SessionTable {
     /// that opens a connection anew whose last one is closing: it is to be decided and created like any first packet.
     /// `tcp_flags` is 0 for what is not TCP. Changes nothing; see [`SessionTable::observe`].
     pub fn lookup(&self, domain: Domain, tuple: &Tuple, tcp_flags: u8, now: Nanos) -> Option<Found> {
-        self.find(&(domain, *tuple), |session, last_seen| !Self::is_over(session, last_seen, tcp_flags, now))
+        self.find(&self.key(domain, *tuple), |session, last_seen| {
+            !Self::is_over(session, last_seen, tcp_flags, now)
+        })
     }
 
     /// The session that an ICMP error is about, by the tuple of the packet that it quotes (RFC 5508 section 4). The
@@ -137,34 +159,36 @@ impl SessionTable {
         self.lookup(domain, &quoted.reversed(), 0, now)
     }
 
-    /// Makes a session for a first packet: `forward` is its tuple as it came in, `reply` the reverse of its tuple after all
-    /// edits. If another worker was first, that session is returned.
+    /// Makes a session for a first packet. If another worker was first, that session is returned.
     ///
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
-    pub fn create(
-        &self,
-        domain: Domain,
-        forward: Tuple,
-        reply: Tuple,
-        chain: Option<ChainId>,
-        tcp_flags: u8,
-        now: Nanos,
-    ) -> Result<Created, Refused> {
-        if lock(&self.free).is_full() {
-            self.tick(now, FULL_BUDGET);
-        }
-        self.displace(&(domain, forward), tcp_flags, now);
-        self.displace(&(domain, reply), tcp_flags, now);
+    pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
+        let NewSession { domain, forward, reply, direction, chain, tcp_flags, timeouts, translations } = new;
+        let keys = [self.key(domain, forward), self.key(domain, reply)];
         let session = Session {
             domain,
             forward,
             reply,
             chain,
-            tracker: Tracker::new(forward.protocol, tcp_flags),
+            tracker: Tracker::new(forward.protocol, tcp_flags, direction),
             created: now,
+            timeouts: timeouts.unwrap_or(TIMEOUTS),
+            translations,
         };
-        let result = self.insert(session, now);
+        let mut result = self.insert(&session, &keys, direction, now);
+        // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
+        let again = match result {
+            Ok(Created { new: true, .. }) => false,
+            Ok(_) | Err(Refused::ReplyTaken) => {
+                let [forward, reply] = keys.each_ref().map(|key| self.displace(key, tcp_flags, now));
+                forward || reply
+            }
+            Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
+        };
+        if again {
+            result = self.insert(&session, &keys, direction, now);
+        }
         match result {
             Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
             Ok(_) => 0,
@@ -232,6 +256,33 @@ impl SessionTable {
         }
     }
 
+    /// Has `keep` judge the translations of up to `budget` slots' sessions, from slot `from` on, and removes those that it
+    /// would not keep. Returns the slot to go on from; `None` at the end.
+    pub fn audit(
+        &self,
+        from: usize,
+        budget: usize,
+        now: Nanos,
+        mut keep: impl FnMut(Domain, Option<ChainId>, &Translations) -> bool,
+    ) -> Option<usize> {
+        for (index, slot) in self.slots.iter().enumerate().skip(from).take(budget) {
+            if slot.state().is_none() {
+                continue;
+            }
+            let held = match &*slot.content() {
+                Content::Live(session) if !session.translations.is_empty() => {
+                    (session.domain, session.chain, session.translations.clone())
+                }
+                _ => continue,
+            };
+            let (domain, chain, translations) = held;
+            if let (false, Ok(id)) = (keep(domain, chain, &translations), u32::try_from(index)) {
+                self.remove(SessionId(id), now);
+            }
+        }
+        Some(from.saturating_add(budget)).filter(|next| *next < self.slots.len())
+    }
+
     /// Up to `limit` sessions for show, in the order of their slots. Locks one at a time.
     pub fn entries(&self, now: Nanos, limit: usize) -> Vec<SessionEntry> {
         let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.state().is_some());
@@ -262,7 +313,7 @@ impl SessionTable {
     }
 
     fn find(&self, key: &Key, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
-        let shard = lock(self.shards.get(self.shard_of(key))?);
+        let shard = lock(self.shards.get(key.shard(SHARDS))?);
         let (id, direction) = *shard.get(key)?;
         let slot = self.slots.get(id.index())?;
         let content = slot.content();
@@ -272,17 +323,17 @@ impl SessionTable {
             direction,
             chain: session.chain,
             state: session.tracker.state(),
+            translations: session.translations.clone(),
         })
     }
 
-    fn shard_of(&self, key: &Key) -> usize {
-        // The top bits: the shard's own map uses another seed anyway.
-        (self.seed.hash_one(key) >> 58) as usize % SHARDS
+    fn key(&self, domain: Domain, tuple: Tuple) -> Key {
+        Key::new(&self.seed, domain, tuple)
     }
 
     /// Calls `change` with the shards of both keys locked; once if they are one and the same.
     fn with_shards<R>(&self, keys: [&Key; 2], change: impl FnOnce(&mut ShardPair<'_>) -> R) -> Option<R> {
-        let [first, second] = keys.map(|key| self.shard_of(key));
+        let [first, second] = keys.map(|key| key.shard(SHARDS));
         let mut low = lock(self.shards.get(first.min(second))?);
         if first == second {
             return Some(change(&mut ShardPair { first: &mut low, second: None }));
@@ -292,15 +343,28 @@ impl SessionTable {
         Some(change(&mut ShardPair { first, second: Some(second) }))
     }
 
-    fn insert(&self, session: Session, now: Nanos) -> Result<Created, Refused> {
-        let keys = [(session.domain, session.forward), (session.domain, session.reply)];
+    fn insert(
+        &self,
+        session: &Session,
+        keys: &[Key; 2],
+        direction: Direction,
+        now: Nanos,
+    ) -> Result<Created, Refused> {
         let deadline = now.saturating_add(session.timeout());
         let created = self
             .with_shards([&keys[0], &keys[1]], |shards| {
-                if let Some((id, direction)) = shards.first.get(&keys[0]) {
-                    return Ok(Created { id: *id, direction: *direction, new: false });
+                let (own, other) = match direction {
+                    Direction::Forward => {
+                        (shards.first.get(&keys[0]).copied(), shards.second().get(&keys[1]))
+                    }
+                    Direction::Reverse => {
+                        (shards.second().get(&keys[1]).copied(), shards.first.get(&keys[0]))
+                    }
+                };
+                if let Some((id, direction)) = own {
+                    return Ok(Created { id, direction, new: false });
                 }
-                if shards.second().contains_key(&keys[1]) {
+                if other.is_some() {
                     return Err(Refused::ReplyTaken);
                 }
                 let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
@@ -309,11 +373,11 @@ impl SessionTable {
                 let mut content = slot.content();
                 slot.set_last_seen(now);
                 slot.set_state(Some(session.tracker.state()));
-                *content = Content::Live(session);
+                *content = Content::Live(session.clone());
                 // The reply first: if both tuples are the same, the packet is in the forward direction.
                 shards.second().insert(keys[1], (id, Direction::Reverse));
                 shards.first.insert(keys[0], (id, Direction::Forward));
-                Ok(Created { id, direction: Direction::Forward, new: true })
+                Ok(Created { id, direction, new: true })
             })
             .unwrap_or(Err(Refused::Full))?;
         if created.new {
@@ -322,14 +386,15 @@ impl SessionTable {
         Ok(created)
     }
 
-    /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs.
-    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) {
+    /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs. Whether it did.
+    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) -> bool {
         let over = |session: &Session, last_seen| Self::is_over(session, last_seen, tcp_flags, now);
-        if let Some(found) = self.find(key, over) {
-            if self.retire(found.id, Content::Gone(now), over) {
-                self.expired.fetch_add(1, Ordering::Relaxed);
-            }
+        let Some(found) = self.find(key, over) else { return false };
+        let gone = self.retire(found.id, Content::Gone(now), over);
+        if gone {
+            self.expired.fetch_add(1, Ordering::Relaxed);
         }
+        gone
     }
 
     /// A slot's timer is due: back to the free slots, or on the wheel again.
@@ -360,27 +425,28 @@ impl SessionTable {
     /// Removes the session in a slot if it is `wanted` gone, and leaves `content` there.
     fn retire(&self, id: SessionId, content: Content, wanted: impl Fn(&Session, Nanos) -> bool) -> bool {
         let Some(slot) = self.slots.get(id.index()) else { return false };
-        let keys = match &*slot.content() {
+        let (domain, tuples) = match &*slot.content() {
             Content::Live(session) if wanted(session, slot.last_seen()) => {
-                [(session.domain, session.forward), (session.domain, session.reply)]
+                (session.domain, [session.forward, session.reply])
             }
             _ => return false,
         };
+        let keys = tuples.map(|tuple| self.key(domain, tuple));
+        // What it holds is let go when no lock is held any more: a binding's end takes locks of its own.
         let removed = self.with_shards([&keys[0], &keys[1]], |shards| {
             let mut place = slot.content();
             // Looked at again, now that nobody can look the session up.
             let same = matches!(&*place, Content::Live(session) if wanted(session, slot.last_seen())
-                && (session.domain, session.forward) == keys[0] && (session.domain, session.reply) == keys[1]);
+                && session.domain == domain && [session.forward, session.reply] == tuples);
             if same {
                 shards.first.remove(&keys[0]);
                 shards.second().remove(&keys[1]);
                 slot.set_state(None);
-                *place = content;
                 lock(&self.free).session_gone();
             }
-            same
+            same.then(|| std::mem::replace(&mut *place, content))
         });
-        removed.unwrap_or(false)
+        removed.flatten().is_some()
     }
 }
 

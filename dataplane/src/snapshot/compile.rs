@@ -9,7 +9,7 @@ use weir_config::{
 };
 
 use crate::chain::classifier::{Classifier, Rule};
-use crate::chain::{Chain, Endpoint, Pipeline, Scope, ScopeKind, Vrf};
+use crate::chain::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Vrf};
 use crate::decision::{
     BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, Nanos, PortId, ScopeId, VrfId,
 };
@@ -62,10 +62,12 @@ impl Snapshot {
             vteps,
             classifier,
             chains,
+            external: Vec::new(),
             services,
             scopes: compiler.scopes,
         };
         super::fields::specialise(&mut pipeline);
+        super::external::find(&mut pipeline);
         install_neighbours(config, &pipeline, registry, shared, now);
         // What was learned behind somebody who is no member any more must not come back with him.
         shared.tables.macs.retain(|bridge, member| {
@@ -161,6 +163,7 @@ impl Compiler<'_> {
                 link_local: link_local(mac),
                 kernel_neighbours,
                 point_to_point_mac: remote_mac,
+                proxied: Vec::new(),
             }),
             Domain::Bridge(_) | Domain::CrossConnect(_) => None,
         };
@@ -179,6 +182,7 @@ impl Compiler<'_> {
             mask: FlowMask::new(FieldSet::empty()),
             why: Vec::new(),
             chained: false,
+            lane: Lane::None,
         });
         Ok(id)
     }
@@ -278,12 +282,15 @@ impl Compiler<'_> {
                     reason: error.to_string(),
                 })?;
             }
+            let fib = rib
+                .fib()
+                .map_err(|error| CompileError::Fib { vrf: name.to_owned(), reason: error.to_string() })?;
             multipath |= rib.routes().any(|(_, _, target)| target.hops().len() > 1);
             if vrfs.len() <= id.index() {
                 vrfs.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = vrfs.get_mut(id.index()) {
-                *place = Some(Vrf { name: name.to_owned(), fib: rib.fib(), multipath });
+                *place = Some(Vrf { name: name.to_owned(), fib, multipath, direct: Vec::new() });
             }
             ribs.push((name.to_owned(), rib));
         }
@@ -325,11 +332,13 @@ impl Compiler<'_> {
         &mut self,
         shared: &Shared,
     ) -> Result<(Vec<Option<Chain>>, Vec<Box<dyn service::ServiceFunction>>), CompileError> {
+        let reserved = Arc::new(service::nat::Reserved::new(self.config));
+        let context = service::BuildContext { reserved, ..shared.services.clone() };
         let services: Vec<_> = self
             .config
             .services
             .iter()
-            .map(|(name, config)| service::build(name, config, &shared.services))
+            .map(|(name, config)| service::build(name, config, &context))
             .collect();
         let mut chains = Vec::new();
         for (name, chain) in &self.config.chains {
@@ -349,18 +358,24 @@ impl Compiler<'_> {
     /// The classifier, its scopes resolved.
     fn classifier(&mut self) -> Result<Classifier, CompileError> {
         let mut rules = Vec::new();
-        for rule in &self.config.classify {
+        let config = self.config;
+        let mut resolved: BTreeMap<&[ClassifyScope], Vec<ScopeId>> = BTreeMap::new();
+        for rule in &config.classify {
             let chain = match &rule.chain {
                 Some(name) => Some(ChainId(self.registry.chains.intern(name, "chains")?)),
                 None => None,
             };
             let scopes = (!rule.from.is_empty()).then(|| {
-                let named = |scope: &&Scope| rule.from.iter().any(|from| self.is_in(scope, from));
-                self.scopes.iter().flatten().filter(named).map(|scope| scope.id).collect()
+                // Many rules say the same here.
+                let scopes = resolved.entry(&rule.from).or_insert_with(|| {
+                    let named = |scope: &&Scope| rule.from.iter().any(|from| self.is_in(scope, from));
+                    self.scopes.iter().flatten().filter(named).map(|scope| scope.id).collect()
+                });
+                scopes.clone()
             });
             rules.push(Rule::new(scopes, &rule.matches, chain));
         }
-        Ok(Classifier::new(rules))
+        Ok(Classifier::new(&rules))
     }
 
     fn is_in(&self, scope: &Scope, from: &ClassifyScope) -> bool {

@@ -1,8 +1,9 @@
 //! Which header fields a scope's flow key keeps, and why.
 
-use crate::chain::{Pipeline, Scope};
+use crate::chain::{Lane, Pipeline, Scope, ScopeKind};
 use crate::decision::{Domain, FieldSet};
 use crate::flow::FlowMask;
+use crate::l3::Target;
 
 /// What sessions need to be told apart: the five-tuple, and the ICMP type that tells a request from a reply.
 const SESSION: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE);
@@ -26,6 +27,54 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
             why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
     }
     pipeline.scopes = scopes;
+    let lanes: Vec<Lane> = pipeline
+        .scopes
+        .iter()
+        .map(|scope| scope.as_ref().map_or(Lane::None, |scope| lane(pipeline, scope)))
+        .collect();
+    for (scope, lane) in pipeline.scopes.iter_mut().zip(lanes) {
+        if let Some(scope) = scope {
+            scope.lane = lane;
+        }
+    }
+    let mut vrfs = std::mem::take(&mut pipeline.vrfs);
+    for vrf in vrfs.iter_mut().flatten() {
+        let targets = 0..vrf.fib.numbers() as u32;
+        vrf.direct = targets
+            .map(|number| vrf.fib.target(number).is_some_and(|target| direct(pipeline, target)))
+            .collect();
+    }
+    pipeline.vrfs = vrfs;
+}
+
+/// Whether all destinations behind a target share one next hop.
+fn direct(pipeline: &Pipeline, target: &Target) -> bool {
+    let Target::Hops(hops) = target else { return false };
+    let [hop] = &**hops else { return false };
+    let fixed = |scope: &Scope| scope.interface.as_ref().is_some_and(|i| i.point_to_point_mac.is_some());
+    hop.gateway.is_some() || pipeline.scope(hop.scope).is_some_and(fixed)
+}
+
+/// How plain packets of a scope are looked up. What else the compact key leaves out is the same for all plain IPv4 packets.
+fn lane(pipeline: &Pipeline, scope: &Scope) -> Lane {
+    const TUPLE: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE).union(FieldSet::ETHER_TYPE);
+    const STATIONS: FieldSet = FieldSet::ETHER_SOURCE.union(FieldSet::ETHER_DESTINATION);
+    let wired = |other: &Scope| {
+        let alone =
+            |scope: &Scope| pipeline.by_port.get(scope.port.index()).is_some_and(|all| all.len() == 1);
+        let port = |scope: &Scope| matches!(scope.kind, ScopeKind::Port) && scope.vlan == 0;
+        alone(scope) && port(scope) && port(other)
+    };
+    match scope.domain {
+        _ if scope.vlan != 0 => Lane::None,
+        Domain::Vrf(_) if scope.fields == FieldSet::IP_DESTINATION => Lane::Routes,
+        Domain::Vrf(_) if TUPLE.contains(scope.fields) => Lane::Flows,
+        Domain::Bridge(_) if scope.fields == STATIONS => Lane::Bridge,
+        Domain::CrossConnect(other) if scope.fields.is_empty() => {
+            if pipeline.scope(other).is_some_and(wired) { Lane::Wire } else { Lane::None }
+        }
+        _ => Lane::None,
+    }
 }
 
 /// The domain, the same for both ends of a cross-connect.

@@ -1,35 +1,35 @@
 //! Admission: what every received frame goes through before its flow is looked up.
 //!
-//! Parsed, the outer headers taken off if it is addressed to a VTEP of ours, its scope found, its key cut.
+//! Parsed, looked inside if it is addressed to a VTEP of ours, its scope found, its key cut. Plain packets in the fast lane
+//! ([`lane`](super::lane)) need none of it.
 
-use crate::chain::{Pipeline, Scope};
+use crate::chain::{Lane, Pipeline, Scope};
 use crate::decision::{Domain, DropReason, PortId, ScopeId};
-use crate::flow::{FlowKey, Slot};
-use crate::frame::Frame;
+use crate::flow::{CompactKey, FlowKey, Place, Slot};
 use crate::overlay::Decap;
-use crate::packet::{self, L3, Malformed, Meta, PacketFlags};
+use crate::packet::{self, FragmentKind, L3, Malformed, Meta, PacketFlags, protocol};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
+use super::lane::View;
 
 /// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope found.
 pub(super) struct Admitted {
-    pub(super) frame: Option<Frame>,
     pub(super) meta: Meta,
-    pub(super) key: FlowKey,
+    /// Where its program is kept: nowhere for ARP and multicast.
+    pub(super) place: Place,
+    /// Of a whole key.
     pub(super) hash: u64,
     /// Where its flow may be.
     pub(super) guess: Slot,
     pub(super) scope: ScopeId,
-    /// Never looked up: ARP, multicast.
-    pub(super) slow: bool,
 }
 
 impl Admitted {
     /// A place that nothing was put into yet.
     pub(super) fn none() -> Self {
-        let (meta, key, guess, scope) = (Meta::default(), FlowKey::NONE, Slot::NONE, ScopeId(0));
-        Self { frame: None, meta, key, hash: 0, guess, scope, slow: true }
+        let (meta, place, guess, scope) = (Meta::default(), Place::Nowhere, Slot::NONE, ScopeId(0));
+        Self { meta, place, hash: 0, guess, scope }
     }
 }
 
@@ -39,12 +39,18 @@ pub(super) struct Ingress<'a> {
     port: PortId,
     vlan: u16,
     scope: Option<&'a Scope>,
+    /// The fast lane of untagged frames.
+    pub(super) view: Option<View<'a>>,
+    /// That of the tunnel that a packet came by last.
+    pub(super) inner: Option<View<'a>>,
 }
 
 impl<'a> Ingress<'a> {
     pub(super) fn new(snapshot: &'a Snapshot, port: PortId) -> Self {
         let pipeline = &snapshot.pipeline;
-        Self { pipeline, port, vlan: 0, scope: pipeline.scope_of(port, 0) }
+        let scope = pipeline.scope_of(port, 0);
+        let view = scope.and_then(|scope| View::of(snapshot, scope));
+        Self { pipeline, port, vlan: 0, scope, view, inner: None }
     }
 
     /// The scope of a frame with this VLAN id (0: untagged).
@@ -69,7 +75,8 @@ impl<'a> Ingress<'a> {
 }
 
 impl Core {
-    /// Parses a frame, takes the outer headers off if it is addressed to a VTEP of ours, finds its scope and its key.
+    /// Parses a frame, looks through the outer headers if it is addressed to a VTEP of ours, finds its scope and where its
+    /// program is kept. Returns what is to be taken off, in bytes, and how many are left then; nothing, and nothing.
     ///
     /// # Errors
     /// Why the frame is to be dropped.
@@ -78,39 +85,67 @@ impl Core {
         &self,
         snapshot: &Snapshot,
         ingress: &mut Ingress<'_>,
-        frame: &mut Frame,
+        frame: &[u8],
         place: &mut Admitted,
-    ) -> Result<(), DropReason> {
-        let Admitted { meta, key, hash, scope: scope_id, slow, .. } = place;
-        packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
+    ) -> Result<(u16, u16), DropReason> {
+        let Admitted { meta, place, hash, scope: scope_id, .. } = place;
+        packet::parse_into(frame, meta).map_err(malformed)?;
         let mut scope = ingress.scope(meta.vlan())?;
-        *slow = false;
+        let (mut slow, mut packet, mut outer) = (false, frame, (0, 0));
         if let Domain::Vrf(vrf) = scope.domain {
-            *slow = admit_routed(scope, frame, meta)?;
-            if !*slow {
+            slow = admit_routed(scope, frame, meta)?;
+            if !slow {
                 let vteps = snapshot.pipeline.vteps_of(vrf);
-                if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame.bytes(), meta)) {
+                if let Some(decap) = vteps.and_then(|vteps| vteps.lookup(frame, meta)) {
                     let Decap { scope: inner, endpoint, strip, inner_len, outer_ecn } = decap?;
-                    decapsulate(strip, inner_len, frame, meta)?;
+                    packet = look_inside(strip, inner_len, frame, meta)?;
+                    outer = (strip as u16, inner_len as u16);
                     (meta.outer_ecn, meta.endpoint) = (outer_ecn, endpoint.0);
                     scope = snapshot.pipeline.scope(inner).ok_or(DropReason::NotConfigured)?;
                     if matches!(scope.domain, Domain::Vrf(_)) {
-                        *slow = admit_routed(scope, frame, meta)?;
+                        slow = admit_routed(scope, packet, meta)?;
                     }
                 }
             }
         }
         *scope_id = scope.id;
-        *key = FlowKey::new(scope.id, frame.bytes(), meta, &scope.mask);
-        *hash = self.flows.hash(key);
-        Ok(())
+        *place = if slow { Place::Nowhere } else { self.place(scope, packet, meta) };
+        if let Place::Whole(_, of) = place {
+            *hash = *of;
+            self.flows.whole.prefetch_bucket(*of);
+        }
+        Ok(outer)
     }
+
+    /// Where the program of a parsed packet is kept.
+    #[inline(always)]
+    pub(super) fn place(&self, scope: &Scope, packet: &[u8], meta: &Meta) -> Place {
+        if scope.lane == Lane::Flows && meta.l3 == L3::V4 {
+            if let Some(key) = compact_key(scope.id, packet, meta) {
+                return Place::Compact(key, self.flows.compact.hash(&key));
+            }
+        }
+        let key = FlowKey::new(scope.id, packet, meta, &scope.mask);
+        Place::Whole(key, self.flows.whole.hash(&key))
+    }
+}
+
+/// The compact key of a whole IPv4 packet of TCP or UDP: what plain ones of its flow have too.
+#[cold]
+fn compact_key(scope: ScopeId, packet: &[u8], meta: &Meta) -> Option<CompactKey> {
+    let whole = meta.fragment == FragmentKind::Whole && meta.flags.contains(PacketFlags::TRANSPORT);
+    if !whole || !matches!(meta.protocol, protocol::TCP | protocol::UDP) {
+        return None;
+    }
+    let addresses = packet.get(usize::from(meta.l3_offset) + 12..)?.first_chunk::<8>()?;
+    let ports = packet.get(usize::from(meta.l4_offset)..)?.first_chunk::<4>()?;
+    Some(CompactKey::of(scope, u64::from_le_bytes(*addresses), u32::from_le_bytes(*ports), meta.protocol))
 }
 
 /// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow path
 /// (ARP, groups, sources to be looked at).
 #[inline]
-fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropReason> {
+fn admit_routed(scope: &Scope, frame: &[u8], meta: &Meta) -> Result<bool, DropReason> {
     // One tag at the most: that of the scope, or a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6). A second one names a
     // VLAN within the interface's own. No tag is in the flow key, so every packet is looked at.
     if meta.vlan_tags > 1 {
@@ -120,23 +155,12 @@ fn admit_routed(scope: &Scope, frame: &Frame, meta: &Meta) -> Result<bool, DropR
     if group || meta.l3 == L3::Arp {
         return Ok(true);
     }
-    match frame.bytes().first_chunk::<6>() {
+    match frame.first_chunk::<6>() {
         Some(destination) if *destination == scope.mac.0 => {}
         _ => return Err(DropReason::NotForUs),
     }
-    Ok(suspicious_source(frame.bytes(), meta))
+    Ok(suspicious_source(frame, meta))
 }
-
-/// First bytes of IPv4 sources to be looked at: this network, loopback, link-local, and multicast and beyond.
-const SUSPICIOUS_V4: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut first = 0;
-    while first < 256 {
-        table[first] = matches!(first, 0 | 127 | 169 | 224..);
-        first += 1;
-    }
-    table
-};
 
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks
 /// closer. A flow key without the source cannot tell.
@@ -145,7 +169,7 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     let at = usize::from(meta.l3_offset);
     match meta.l3 {
         L3::V4 => match packet.get(at + 12..at + 14) {
-            Some([first, second]) => SUSPICIOUS_V4[usize::from(*first)] && (*first != 169 || *second == 254),
+            Some([first, second]) => packet::plain::is_odd_v4(*first) && (*first != 169 || *second == 254),
             _ => true,
         },
         L3::V6 => packet.get(at + 8).is_none_or(|first| matches!(first, 0 | 0xfe | 0xff)),
@@ -153,18 +177,21 @@ fn suspicious_source(packet: &[u8], meta: &Meta) -> bool {
     }
 }
 
-/// Takes the outer headers off a packet that is addressed to one of our VTEPs, and parses the inner frame.
+/// Parses the inner frame of a packet that is addressed to one of our VTEPs, and returns it.
 // Numbers, not a [`Decap`]: they come in registers.
 #[inline(never)]
-fn decapsulate(strip: usize, inner_len: usize, frame: &mut Frame, meta: &mut Meta) -> Result<(), DropReason> {
-    if !(frame.strip(strip) && frame.set_len(inner_len)) {
-        return Err(DropReason::VxlanMalformed);
-    }
-    packet::parse_into(frame.bytes(), meta).map_err(malformed)?;
+fn look_inside<'a>(
+    strip: usize,
+    inner_len: usize,
+    frame: &'a [u8],
+    meta: &mut Meta,
+) -> Result<&'a [u8], DropReason> {
+    let inner = frame.get(strip..strip + inner_len).ok_or(DropReason::VxlanMalformed)?;
+    packet::parse_into(inner, meta).map_err(malformed)?;
     if meta.vlan_tags > 0 {
         return Err(DropReason::VxlanInnerVlan);
     }
-    Ok(())
+    Ok(inner)
 }
 
 /// Out of the way of what is well-formed.

@@ -9,27 +9,28 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::vec::Drain;
 
-use crate::chain::{Walk, Walker};
+use weir_config::MacAddress;
+
+use crate::chain::Lane;
 use crate::decision::{
-    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId,
+    Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
 };
 use crate::flow::table::milliseconds;
-use crate::flow::{FlowKey, FlowTable, Ops, Outcome, Program, Replay, Rewrite, Slot};
+use crate::flow::{Flows, Ops, Outcome, Program, Rewrite};
 use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
-use crate::packet::{Meta, tcp_flags};
+use crate::packet::Meta;
 use crate::snapshot::Snapshot;
 
 use super::admit::{Admitted, Ingress};
 use super::counters::CounterBlock;
-use super::held::{HeldQueue, Origin};
+use super::held::HeldQueue;
+use super::lane::{Kind, Tag, Work};
+use super::pass::{InPlace, Under};
 use super::stage::Stage;
 
-/// Frames between the one being parsed and the one being prefetched.
-const PREFETCH_AHEAD: usize = 4;
 /// Frames that are admitted before they are passed. Enough for what was prefetched to arrive; few enough that their
 /// headers, often 2048 bytes apart and so in few sets of the first-level cache, are still there.
 const STRIDE: usize = 16;
@@ -37,8 +38,6 @@ const STRIDE: usize = 16;
 const FLOW_IDLE_MS: u32 = 10_000;
 /// Time in which the whole flow table is swept once.
 const SWEEP_MS: u32 = 1_000;
-/// TCP flags that a watched flow's packets walk for.
-const WATCHED: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
 /// What a core is made of.
 pub struct CoreParts {
@@ -58,22 +57,23 @@ pub struct CoreParts {
 
 /// One worker's engine.
 pub struct Core {
-    pub(super) flows: FlowTable,
+    pub(super) flows: Flows,
     /// Free frames.
     pub cache: FrameCache,
     /// Counters, also read by the control thread.
     pub counters: Arc<CounterBlock>,
-    meters: MeterCache,
-    path: PathBuilder,
+    pub(super) meters: MeterCache,
+    pub(super) path: PathBuilder,
     pub(super) held: HeldQueue,
     pub(super) stage: Stage,
     pub(super) asks: RefCell<Vec<NeighbourAction>>,
     pub(super) icmp: Arc<RateLimiter>,
     pub(super) scratch: Vec<u8>,
-    /// Places for admitted packets.
-    work: Box<[Admitted]>,
+    /// Places for the frames of a stride, and for those of them that the parser admitted.
+    work: Box<[Work]>,
+    admitted: Box<[Admitted]>,
     pub(super) now: Nanos,
-    now_ms: u32,
+    pub(super) now_ms: u32,
     swept_ms: u32,
 }
 
@@ -88,7 +88,7 @@ impl Core {
     pub fn new(parts: CoreParts) -> Self {
         let meters = MeterCache::new(&parts.meters);
         Self {
-            flows: FlowTable::new(parts.flows, parts.seed),
+            flows: Flows::new(parts.flows, parts.seed),
             cache: parts.cache,
             counters: Arc::default(),
             meters,
@@ -98,7 +98,8 @@ impl Core {
             asks: RefCell::new(Vec::with_capacity(64)),
             icmp: parts.icmp,
             scratch: Vec::with_capacity(2048),
-            work: (0..STRIDE).map(|_| Admitted::none()).collect(),
+            work: (0..STRIDE).map(|_| Work::none()).collect(),
+            admitted: (0..STRIDE).map(|_| Admitted::none()).collect(),
             now: 0,
             now_ms: 0,
             swept_ms: 0,
@@ -116,195 +117,83 @@ impl Core {
     #[inline]
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
-        let mut work = std::mem::take(&mut self.work);
+        self.flows.renumber(snapshot.generation as u32);
+        let (mut work, mut admitted) = (std::mem::take(&mut self.work), std::mem::take(&mut self.admitted));
+        let under = Under::new(snapshot);
         let mut ingress = Ingress::new(snapshot, port);
+        if !self.held.is_empty() {
+            self.release_due(snapshot);
+        }
+        let InPlace { done, port, dropped } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
+        if done == frames.len() {
+            self.stage.adopt(port, frames);
+            (self.work, self.admitted) = (work, admitted);
+            return;
+        }
+        // What a wire does not take is for the parser.
+        ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
-        while !burst.as_slice().is_empty() {
-            let admitted = self.admit_some(snapshot, &mut ingress, &mut burst, &mut work);
-            self.pass_all(snapshot, work.get_mut(..admitted).unwrap_or_default());
+        self.stage.extend(port, burst.by_ref().take(done));
+        if let (Some(reason), true) = (dropped, burst.len() > 0) {
+            burst.by_ref().take(1).for_each(|frame| self.drop_frame(frame, reason));
         }
-        self.work = work;
+        while let frames @ [_, ..] = burst.as_slice() {
+            let count = frames.len().min(STRIDE);
+            let (Some(frames), Some(work)) = (frames.get(..count), work.get_mut(..count)) else { break };
+            for frame in frames {
+                frame.prefetch();
+            }
+            let others = match &ingress.view {
+                Some(view) => view.scan(frames, &self.flows.compact, work),
+                None => count,
+            };
+            if others > 0 {
+                self.admit_others(snapshot, &mut ingress, frames, work, &mut admitted);
+            }
+            self.pass_all(&under, &mut burst, work, &admitted);
+        }
+        drop(burst);
+        (self.work, self.admitted) = (work, admitted);
     }
 
-    /// Admits frames of a burst, as many as there are places in `work`, and says how many were. Places are written, and
-    /// later read, where they are.
-    // A function of its own, as the next one, so that each has the registers to itself.
+    /// Admits what is not plain, and looks inside what may be for a tunnel.
     #[inline(never)]
-    fn admit_some(
+    fn admit_others<'a>(
         &mut self,
-        snapshot: &Snapshot,
-        ingress: &mut Ingress<'_>,
-        burst: &mut Drain<'_, Frame>,
-        work: &mut [Admitted],
-    ) -> usize {
-        let mut count = 0;
-        while let Some(place) = work.get_mut(count) {
-            if let Some(later) = burst.as_slice().get(PREFETCH_AHEAD) {
-                later.prefetch();
-            }
-            let Some(mut frame) = burst.next() else { break };
-            match self.admit(snapshot, ingress, &mut frame, place) {
-                Ok(()) => {
-                    self.flows.prefetch_bucket(place.hash);
-                    place.frame = Some(frame);
-                    count += 1;
-                }
-                Err(reason) => self.drop_frame(frame, reason),
-            }
-        }
-        count
-    }
-
-    /// Passes admitted frames.
-    #[inline(never)]
-    fn pass_all(&mut self, snapshot: &Snapshot, work: &mut [Admitted]) {
-        for admitted in work.iter_mut() {
-            admitted.guess = self.flows.guess(admitted.hash);
-        }
-        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
-        let mut hits = 0;
-        for admitted in work {
-            let Some(frame) = admitted.frame.take() else { continue };
-            // What was held goes before what comes later: an answer may stand in this very burst.
-            if !self.held.is_empty() {
-                self.release_due(snapshot);
-            }
-            hits += u64::from(self.pass(snapshot, &replay, epoch, frame, admitted));
-        }
-        self.counters.flow_hits.add(hits);
-    }
-
-    /// Passes one admitted packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
-    /// counts.
-    #[inline(always)]
-    fn pass(
-        &mut self,
-        snapshot: &Snapshot,
-        replay: &Replay<'_>,
-        epoch: u32,
-        frame: Frame,
-        admitted: &Admitted,
-    ) -> bool {
-        let Admitted { meta, key, hash, guess, scope, slow, .. } = admitted;
-        let slot = if *slow { Slot::NONE } else { self.flows.find_guessed(*guess, key, *hash) };
-        let watched = meta.tcp_flags & WATCHED != 0;
-        if let Some((entry, rewrites)) = self.flows.entry_and_rewrites(slot) {
-            let current = entry.generation == snapshot.generation as u32 && entry.epoch == epoch;
-            if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
-                entry.count(frame.len(), self.now_ms);
-                let rewrite = || rewrites.of(slot);
-                let frame = match replay.forward(frame, meta, &entry.program) {
-                    Ok((port, frame)) => {
-                        self.stage.push(port, frame);
-                        return true;
-                    }
-                    Err(frame) => frame,
-                };
-                let (outcome, frame) =
-                    match replay.tunnel(frame, meta, &entry.program, &mut self.meters, self.now) {
-                        Ok((Outcome::Send(port), frame)) => {
-                            self.stage.push(port, frame);
-                            return true;
-                        }
-                        Ok(done) => done,
-                        Err(mut frame) => {
-                            let (program, meters) = (&entry.program, &mut self.meters);
-                            (replay.run(&mut frame, meta, program, rewrite, meters, self.now), frame)
-                        }
-                    };
-                match outcome {
-                    Outcome::Send(port) => self.stage.push(port, frame),
-                    other => {
-                        let (program, rewrite) = (entry.program, rewrite());
-                        let origin = Origin::Received(*scope);
-                        self.unusual(snapshot, frame, *meta, origin, other, &program, &rewrite);
-                    }
-                }
-                return true;
-            }
-        }
-        self.pass_slowly(snapshot, replay, epoch, frame, admitted);
-        false
-    }
-
-    /// A packet whose flow has no program, or none that is still right.
-    #[cold]
-    fn pass_slowly(
-        &mut self,
-        snapshot: &Snapshot,
-        replay: &Replay<'_>,
-        epoch: u32,
-        mut frame: Frame,
-        admitted: &Admitted,
+        snapshot: &'a Snapshot,
+        ingress: &mut Ingress<'a>,
+        frames: &[Frame],
+        work: &mut [Work],
+        admitted: &mut [Admitted],
     ) {
-        let Admitted { meta, key, hash, scope: scope_id, slow, .. } = admitted;
-        let (meta, key, hash, scope_id, slow) = (*meta, *key, *hash, *scope_id, *slow);
-        let Some(scope) = snapshot.pipeline.scope(scope_id) else {
-            return self.drop_frame(frame, DropReason::NotConfigured);
-        };
-        let asks = std::mem::take(&mut self.asks);
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
-        let generation = snapshot.generation as u32;
-        let slot = if slow { Slot::NONE } else { self.flows.find(&key, hash) };
-        let watched = meta.tcp_flags & WATCHED != 0;
-        // Only the forwarding tables moved: only the forwarding is asked again.
-        let mut again = None;
-        if let Some((entry, rewrites)) = self.flows.entry_and_rewrites(slot) {
-            if entry.generation == generation && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
-                let rewrite = rewrites.of(slot);
-                if walker.forward_again(scope, frame.bytes(), &meta, &mut entry.program, &rewrite, self.now) {
-                    entry.epoch = epoch;
-                    entry.count(frame.len(), self.now_ms);
-                    self.counters.flow_hits.add(1);
-                    again = Some((entry.program, rewrite));
+        let plain = ingress.view.is_some();
+        let mut parsed = 0;
+        for (frame, work) in frames.iter().zip(work) {
+            if plain {
+                if work.tag.is(Kind::Tunnelled) {
+                    let (Some(view), inner) = (&ingress.view, &mut ingress.inner) else { continue };
+                    if view.look_inside(snapshot, inner, frame, &self.flows.compact, work) {
+                        continue;
+                    }
+                } else if !work.tag.is(Kind::Parsed) {
+                    continue;
+                }
+            }
+            let Some(place) = admitted.get_mut(parsed) else { break };
+            (work.tag, work.strip) = (Tag::new(ScopeId(0), Kind::Parsed, false), 0);
+            match self.admit(snapshot, ingress, frame.bytes(), place) {
+                Ok(outer) => {
+                    (work.strip, work.len) = outer;
+                    parsed += 1;
+                }
+                Err(reason) => {
+                    (work.tag, work.reason) = (Tag::new(ScopeId(0), Kind::Dropped, false), reason);
                 }
             }
         }
-        let (program, rewrite) = match again {
-            Some(programmed) => programmed,
-            None => {
-                self.counters.flow_misses.add(1);
-                match walker.walk(scope, frame.bytes(), &meta, self.now, &mut self.path) {
-                    Walk::Program { program, rewrite, cache } => {
-                        if cache && !slow {
-                            let slot = self.flows.insert(
-                                &key,
-                                hash,
-                                program,
-                                rewrite,
-                                generation,
-                                epoch,
-                                self.now_ms,
-                            );
-                            if let Some(entry) = self.flows.entry_mut(slot) {
-                                entry.count(frame.len(), self.now_ms);
-                            }
-                        } else if slot != Slot::NONE {
-                            self.flows.remove(&key, hash);
-                        }
-                        (program, rewrite)
-                    }
-                    Walk::Local => {
-                        self.asks = asks;
-                        self.local(snapshot, scope, frame, &meta);
-                        return self.answer_asks(snapshot);
-                    }
-                    Walk::Flood(program, rewrite) => {
-                        self.asks = asks;
-                        self.flood(snapshot, scope, frame, &meta, program, rewrite);
-                        return self.answer_asks(snapshot);
-                    }
-                }
-            }
-        };
-        self.asks = asks;
-        match replay.run(&mut frame, &meta, &program, || rewrite, &mut self.meters, self.now) {
-            Outcome::Send(port) => self.stage.push(port, frame),
-            other => {
-                self.unusual(snapshot, frame, meta, Origin::Received(scope_id), other, &program, &rewrite);
-            }
+        for admitted in admitted.iter_mut().take(parsed) {
+            admitted.guess = self.flows.whole.guess(admitted.hash);
         }
-        self.answer_asks(snapshot);
     }
 
     /// Replays a program on a frame of the slow path.
@@ -317,20 +206,6 @@ impl Core {
         rewrite: &Rewrite,
     ) -> Outcome {
         snapshot.replay().run(frame, meta, program, || *rewrite, &mut self.meters, self.now)
-    }
-
-    /// Takes a held packet up again where it was left.
-    pub(super) fn resume(&mut self, snapshot: &Snapshot, frame: Frame, meta: Meta, scope: ScopeId) {
-        let Some(known) = snapshot.pipeline.scope(scope) else {
-            return self.drop_frame(frame, DropReason::NotConfigured);
-        };
-        let key = FlowKey::new(scope, frame.bytes(), &meta, &known.mask);
-        let hash = self.flows.hash(&key);
-        let (replay, epoch) = (snapshot.replay(), snapshot.tables.epoch());
-        let admitted = Admitted { frame: None, meta, key, hash, guess: Slot::NONE, scope, slow: false };
-        if self.pass(snapshot, &replay, epoch, frame, &admitted) {
-            self.counters.flow_hits.add(1);
-        }
     }
 
     /// Counts and frees.
@@ -367,54 +242,85 @@ impl Core {
     }
 
     /// Takes up held packets if their neighbour may have answered.
-    fn release_due(&mut self, snapshot: &Snapshot) {
+    pub(super) fn release_due(&mut self, snapshot: &Snapshot) {
         if self.held.due(snapshot.tables.neighbours.epoch(), self.now) {
             self.release(snapshot);
         }
     }
 
-    /// Sweeps so many buckets that the table is done once in [`SWEEP_MS`]: idle flows go, and what used flows refer to is
+    /// Sweeps so many flows that the tables are done once in [`SWEEP_MS`]: idle flows go, and what used flows refer to is
     /// kept alive.
     fn sweep(&mut self, snapshot: &Snapshot, elapsed: u32) {
-        if self.flows.is_empty() {
-            return;
+        let share =
+            |all: usize| (all as u64 * u64::from(elapsed.min(SWEEP_MS)) / u64::from(SWEEP_MS)) as usize + 1;
+        let keeper = Keeper { snapshot, now: self.now, now_ms: self.now_ms };
+        if !self.flows.whole.is_empty() {
+            let buckets = share(self.flows.whole.buckets());
+            self.flows.whole.sweep(buckets, |entry| {
+                keeper.keep(&entry.program, entry.program.session, entry.used) && {
+                    keeper.learned(entry.key.scope(), entry.key.ether_source(), entry.used);
+                    true
+                }
+            });
         }
-        let buckets = (self.flows.buckets() as u64 * u64::from(elapsed.min(SWEEP_MS)) / u64::from(SWEEP_MS))
-            as usize
-            + 1;
-        let (tables, now, now_ms) = (&snapshot.tables, self.now, self.now_ms);
-        let seconds = (now / 1_000_000_000) as u32;
-        self.flows.sweep(buckets, |entry| {
-            let idle = now_ms.wrapping_sub(entry.used);
-            // Drops are decided about anew once a sweep: a session may vouch for the flow by now.
-            if idle > FLOW_IDLE_MS || entry.program.ops.contains(Ops::DROP) {
-                return false;
-            }
-            if idle > 2 * SWEEP_MS {
-                return true;
-            }
-            let program = &entry.program;
-            if program.ops.contains(Ops::SESSION) && !tables.sessions.touch(program.session, now) {
-                // The session closed or is gone: the flow's next packet walks.
-                return false;
-            }
-            for adjacency in [program.adjacency, program.inner] {
-                tables.adjacencies.touch(adjacency, seconds);
-            }
-            for meter in program.meters.iter().take(usize::from(program.meter_count)) {
-                tables.meters.touch(MeterId(u32::from(*meter)), seconds);
-            }
-            if let Some(Domain::Bridge(bridge)) =
-                snapshot.pipeline.scope(entry.key.scope()).map(|scope| scope.domain)
-            {
-                tables.macs.touch(bridge, entry.key.ether_source(), entry.key.scope(), now);
-            }
-            true
-        });
+        if !self.flows.compact.is_empty() {
+            let lines = share(self.flows.compact.lines());
+            self.flows.sweep_compact(lines, |entry, shared| {
+                let kept = keeper.keep(&shared.program, entry.session, entry.used);
+                if let (true, Some(source)) = (kept, entry.key.ether_source()) {
+                    keeper.learned(entry.key.scope(), source, entry.used);
+                }
+                kept
+            });
+        }
+        self.flows.sweep_routes(|shared| keeper.keep(&shared.program, shared.program.session, shared.used));
     }
 
     /// Flows with their slots, for display.
-    pub fn flows(&self) -> &FlowTable {
+    pub fn flows(&self) -> &Flows {
         &self.flows
+    }
+}
+
+/// Says which flows a sweep keeps, and keeps alive what they refer to.
+struct Keeper<'a> {
+    snapshot: &'a Snapshot,
+    now: Nanos,
+    now_ms: u32,
+}
+
+impl Keeper<'_> {
+    fn keep(&self, program: &Program, session: SessionId, used: u32) -> bool {
+        let idle = self.now_ms.wrapping_sub(used);
+        // Drops are decided about anew once a sweep: a session may vouch for the flow by now.
+        if idle > FLOW_IDLE_MS || program.ops.contains(Ops::DROP) {
+            return false;
+        }
+        if idle > 2 * SWEEP_MS {
+            return true;
+        }
+        let tables = &self.snapshot.tables;
+        let seconds = (self.now / 1_000_000_000) as u32;
+        if program.ops.contains(Ops::SESSION) && !tables.sessions.touch(session, self.now) {
+            // The session closed or is gone: the flow's next packet walks.
+            return false;
+        }
+        for adjacency in [program.adjacency, program.inner] {
+            tables.adjacencies.touch(adjacency, seconds);
+        }
+        for meter in program.meters.iter().take(usize::from(program.meter_count)) {
+            tables.meters.touch(MeterId(u32::from(*meter)), seconds);
+        }
+        true
+    }
+
+    /// Keeps the bridge entry of a flow's source.
+    fn learned(&self, scope: ScopeId, source: MacAddress, used: u32) {
+        if self.now_ms.wrapping_sub(used) > 2 * SWEEP_MS {
+            return;
+        }
+        if let Some(Domain::Bridge(bridge)) = self.snapshot.pipeline.scope(scope).map(|scope| scope.domain) {
+            self.snapshot.tables.macs.touch(bridge, source, scope, self.now);
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Engine {
             registry,
             facts,
             port_names: BTreeMap::new(),
-            burst: Vec::with_capacity(crate::frame::BURST),
+            burst: Vec::with_capacity(crate::frame::BURST_ROOM),
             next_tick: START,
             output: Vec::new(),
         };

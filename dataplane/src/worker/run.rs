@@ -12,7 +12,7 @@ use crossbeam_queue::ArrayQueue;
 use weir_config::Idle;
 
 use crate::decision::{DropReason, Nanos, PortId};
-use crate::frame::{BURST, Frame, FrameCache};
+use crate::frame::{BURST, BURST_ROOM, Frame, FrameCache};
 use crate::io::{PortQueue, QueueCounters, Wake};
 use crate::snapshot::Snapshot;
 
@@ -71,13 +71,13 @@ pub(super) enum Mail {
     Flows(usize, Sender<Vec<FlowStatus>>),
     /// Tell the counters of the queues.
     Queues(Sender<Vec<(PortId, u32, QueueCounters)>>),
-    /// Drain, close every queue, and end.
+    /// Drain, give every queue back, and end.
     Stop,
 }
 
 /// What a worker tells control.
 pub(super) enum Event {
-    /// The device behind a queue is gone. Control closes the queue.
+    /// The device behind a queue is gone, or the worker ends. Control closes the queue.
     Lost(Queue),
 }
 
@@ -125,6 +125,8 @@ pub(super) struct Common {
     pub(super) events: Sender<Event>,
     pub(super) clock: Clock,
     pub(super) idle: Idle,
+    /// While set, no address of our own is announced.
+    pub(super) quiet: AtomicBool,
 }
 
 /// One worker.
@@ -190,7 +192,7 @@ impl Worker {
             queues: Vec::new(),
             transmit: vec![None; MAX_PORTS],
             descriptors: Vec::new(),
-            burst: Vec::with_capacity(BURST),
+            burst: Vec::with_capacity(BURST_ROOM),
             ticker: (id == 0).then(Ticker::default),
             now: 0,
             silence: Silence::new(),
@@ -229,7 +231,7 @@ impl Worker {
         frames += self.take_over();
         self.core.housekeep(&self.snapshot);
         if let Some(ticker) = &mut self.ticker {
-            ticker.tick(&mut self.core, &self.snapshot);
+            ticker.tick(&mut self.core, &self.snapshot, &self.common.quiet);
         }
         self.send();
         let mut lost = false;
@@ -374,7 +376,7 @@ impl Worker {
         });
     }
 
-    /// Sends what is left, frees what is held, closes the queues.
+    /// Sends what is left, frees what is held. Control closes the queues: a worker may not be allowed to.
     fn wind_up(&mut self) {
         self.finish(HANDOFF / BURST);
         self.core.abandon_held();
@@ -382,10 +384,10 @@ impl Worker {
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
         }
-        let Core { cache, .. } = &mut self.core;
-        for mut queue in self.queues.drain(..) {
-            queue.io.close(cache);
+        for queue in self.queues.drain(..) {
+            let _ = self.common.events.send(Event::Lost(queue));
         }
+        let Core { cache, .. } = &mut self.core;
         self.door.clear(cache);
         cache.flush();
     }

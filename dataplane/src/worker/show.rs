@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_config::{Config, PortMode};
 
 use crate::chain::{Scope, ScopeKind, Walker};
-use crate::decision::{Domain, EndpointId, Tuple};
+use crate::decision::{Domain, EndpointId, RulesShape, TreeShape, Tuple};
 use crate::io::afxdp::AfXdpPort;
 use crate::l3::describe;
 use crate::snapshot::Snapshot;
@@ -13,7 +13,7 @@ use crate::snapshot::Snapshot;
 use super::dataplane::{Dataplane, Running};
 use super::status::{
     Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -262,6 +262,18 @@ impl Dataplane {
         })
     }
 
+    /// What every list of rules was compiled into: the classifier's, and those of service functions.
+    pub fn rules(&self) -> Vec<RulesStatus> {
+        self.ask(|_, snapshot| {
+            let pipeline = &snapshot.pipeline;
+            let services = pipeline.services.iter().filter_map(|service| {
+                Some(rules_status(format!("{} {}", service.kind(), service.name()), service.rules()?))
+            });
+            let classifier = rules_status("classify".to_owned(), pipeline.classifier.shape());
+            [classifier].into_iter().chain(services).filter(|rules| rules.rules > 0).collect()
+        })
+    }
+
     /// The use of every bounded table.
     pub fn tables(&self) -> Vec<TableStatus> {
         self.ask(|running, snapshot| {
@@ -329,5 +341,23 @@ fn endpoint_name(ip: std::net::IpAddr, port: u16) -> String {
     match ip {
         std::net::IpAddr::V4(ip) => format!("{ip}:{port}"),
         std::net::IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
+}
+
+fn rules_status(of: String, shape: RulesShape) -> RulesStatus {
+    let family = |family, tree: TreeShape| RuleLookupStatus {
+        family,
+        algorithm: tree.algorithm(),
+        why: tree.why(),
+        regions: tree.regions as u64,
+        tables: tree.tables as u64,
+        most_tables: tree.most_tables as u64,
+        most_regions: tree.most_regions as u64,
+    };
+    RulesStatus {
+        of,
+        rules: shape.rules as u64,
+        bytes: shape.bytes as u64,
+        families: vec![family("ipv4", shape.v4), family("ipv6", shape.v6)],
     }
 }

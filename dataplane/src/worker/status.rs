@@ -257,6 +257,38 @@ pub struct PipelineStatus {
     pub why: Vec<String>,
 }
 
+/// What ordered rules were compiled into.
+#[derive(Clone, Debug, Serialize)]
+pub struct RulesStatus {
+    /// Whose rules: `classify`, `firewall edge`.
+    pub of: String,
+    /// Rules.
+    pub rules: u64,
+    /// Memory in bytes.
+    pub bytes: u64,
+    /// How packets of each family find their rule: `ipv4`, `ipv6`.
+    pub families: Vec<RuleLookupStatus>,
+}
+
+/// How packets of one family find the first rule that they match.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuleLookupStatus {
+    /// `ipv4`, `ipv6`.
+    pub family: &'static str,
+    /// `none`, `linear`, `tuple-space tree`.
+    pub algorithm: &'static str,
+    /// Why that one, in words.
+    pub why: String,
+    /// Regions that rules make, with copies.
+    pub regions: u64,
+    /// Hash tables.
+    pub tables: u64,
+    /// Most tables that a look-up asks.
+    pub most_tables: u64,
+    /// Most regions that a look-up compares.
+    pub most_regions: u64,
+}
+
 /// Use of one bounded table.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableStatus {

@@ -220,6 +220,14 @@ pub(super) fn pipeline(answer: &Value) -> String {
             text += &format!("    {}\n", cell(why));
         }
     }
+    for rules in items(&answer["rules"]) {
+        let kib = rules["bytes"].as_u64().unwrap_or(0).div_ceil(1024);
+        text += &format!("{}: {} rules, {kib} KiB\n", cell(&rules["of"]), cell(&rules["rules"]));
+        for family in items(&rules["families"]) {
+            let (name, algorithm) = (cell(&family["family"]), cell(&family["algorithm"]));
+            text += &format!("  {name}: {algorithm}: {}\n", cell(&family["why"]));
+        }
+    }
     text
 }
 

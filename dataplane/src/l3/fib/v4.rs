@@ -1,82 +1,225 @@
-//! IPv4 longest-prefix match: a multibit trie with leaves pushed down, strides 16-8-8, or 8-8-8-8 for a small table.
-//!
-//! Blocks of entries lie in one vector. An entry is a target's number, a child block, or nothing; a lookup reads one
-//! entry a level and never goes back.
+//! IPv4 longest-prefix match: DIR-24-8, sparse with few routes; a search tree where that would take too much memory.
 
-use ipnet::Ipv4Net;
+use super::Choice;
+use super::direct::{Direct, Entry, Full};
+use super::routes::{Routes, Segment};
+use super::tree::{Root, Trees};
+use crate::frame::TablePages;
 
-/// No route.
-const NONE: u32 = 0;
-/// Set in an entry that names a child block: the rest is the block's first index.
-const CHILD: u32 = 1 << 31;
-/// Up to so many routes the root has 2^8 entries (1 KiB) instead of 2^16 (256 KiB): many VRFs are small.
-const SMALL: usize = 256;
+/// Addresses looked up side by side.
+const BURST: usize = 64;
+/// So few routes that what they were compiled into is not reconsidered.
+const FEW: usize = 512;
 
+/// What the routes were compiled into.
 #[derive(Debug)]
-pub(super) struct TrieV4 {
-    /// 32 − the root's stride.
-    root_shift: u32,
-    /// The root, then child blocks of 256 entries. An entry: [`NONE`], [`CHILD`] | index, or a target's number + 1.
-    entries: Vec<u32>,
+enum Table {
+    Tree(Trees, Root),
+    /// 32 MB and the groups: values below 2^14.
+    Narrow(Direct<u16>),
+    /// 64 MB.
+    Wide(Direct<u32>),
 }
 
-impl TrieV4 {
-    /// Of equal prefixes the last counts. Host bits must be zero.
-    pub(super) fn build(mut routes: Vec<(Ipv4Net, u32)>) -> Self {
-        // Short prefixes first, so that a longer one overwrites its part. The sort is stable.
-        routes.sort_by_key(|(prefix, _)| prefix.prefix_len());
-        let root_bits = if routes.len() <= SMALL { 8 } else { 16 };
-        let mut trie = Self { root_shift: 32 - root_bits, entries: vec![NONE; 1 << root_bits] };
-        for (prefix, target) in routes {
-            trie.insert(prefix.network().to_bits(), u32::from(prefix.prefix_len()), target + 1);
-        }
-        trie.entries.shrink_to_fit();
-        trie
+/// The routes of a VRF.
+#[derive(Debug)]
+pub(super) struct TableV4 {
+    routes: Routes<u32>,
+    table: Table,
+    /// What is said where the table says nothing.
+    default: u32,
+    /// Routes when the structure was chosen, and the most since.
+    built: usize,
+    peak: usize,
+    choice: Choice,
+}
+
+impl TableV4 {
+    /// Of prefixes without host bits; of equal ones the last counts. No value is 0 or above 2^30.
+    pub(super) fn build(prefixes: Vec<((u32, u8), u32)>, choice: Choice) -> Result<Self, Full> {
+        Self::compile(Routes::new(prefixes), choice)
     }
 
-    fn insert(&mut self, network: u32, len: u32, entry: u32) {
-        let (mut base, mut shift, mut index) = (0, self.root_shift, network >> self.root_shift);
-        while 32 - shift < len {
-            base = self.child(base + index as usize);
-            shift -= 8;
-            index = (network >> shift) & 0xff;
-        }
-        // The prefix ends within this level: it fills a run of entries, all of them leaves (longer ones come later).
-        let run = 1usize << (32 - shift - len);
-        let first = base + index as usize;
-        if let Some(entries) = self.entries.get_mut(first..first + run) {
-            entries.fill(entry);
+    fn compile(routes: Routes<u32>, choice: Choice) -> Result<Self, Full> {
+        let segments = routes.segments();
+        let default = routes.default_value();
+        let table = Table::choose(&segments, choice)?;
+        Ok(Self { table, default, built: routes.len(), peak: routes.len(), choice, routes })
+    }
+
+    /// The value of the longest prefix that holds the address; 0 if there is none.
+    #[inline(always)]
+    pub(super) fn lookup(&self, address: u32) -> u32 {
+        let value = match &self.table {
+            Table::Tree(trees, root) => trees.lookup(*root, address),
+            Table::Narrow(direct) => direct.lookup(address),
+            Table::Wide(direct) => direct.lookup(address),
+        };
+        if value == 0 { self.default } else { value }
+    }
+
+    /// Asks for the line that the look-up will need first. A tree's first nodes are warm: nothing is asked for.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, address: u32) {
+        match &self.table {
+            Table::Tree(..) => {}
+            Table::Narrow(direct) => direct.prefetch(address),
+            Table::Wide(direct) => direct.prefetch(address),
         }
     }
 
-    /// First index of the child block behind entry `at`; made, and filled with what the entry said, if it is not there.
-    fn child(&mut self, at: usize) -> usize {
-        let entry = self.entries.get(at).copied().unwrap_or(NONE);
-        if entry & CHILD != 0 {
-            return (entry & !CHILD) as usize;
-        }
-        let base = self.entries.len();
-        self.entries.resize(base + 256, entry);
-        if let Some(cell) = self.entries.get_mut(at) {
-            *cell = CHILD | base as u32;
-        }
-        base
-    }
-
-    /// The target's number.
+    /// Looks all up.
     #[inline]
-    pub(super) fn lookup(&self, address: u32) -> Option<u32> {
-        let mut shift = self.root_shift;
-        let mut entry = *self.entries.get((address >> shift) as usize)?;
-        while entry & CHILD != 0 {
-            shift -= 8;
-            let index = (entry & !CHILD) + ((address >> shift) & 0xff);
-            entry = *self.entries.get(index as usize)?;
+    pub(super) fn lookup_burst(&self, addresses: &[u32], values: &mut [u32]) {
+        if !self.is_dense() && !matches!(self.table, Table::Tree(..)) {
+            // What is used of it stays in the cache.
+            for (value, address) in values.iter_mut().zip(addresses) {
+                *value = self.lookup(*address);
+            }
+            return;
         }
-        entry.checked_sub(1)
+        for (addresses, values) in addresses.chunks(BURST).zip(values.chunks_mut(BURST)) {
+            match &self.table {
+                Table::Tree(trees, root) => {
+                    trees.lookup_burst(
+                        *root,
+                        addresses.iter().map(|address| u128::from(*address) << 96),
+                        values,
+                    );
+                }
+                Table::Narrow(direct) => direct.lookup_burst(addresses, values),
+                Table::Wide(direct) => direct.lookup_burst(addresses, values),
+            }
+            for value in values.iter_mut().filter(|value| **value == 0) {
+                *value = self.default;
+            }
+        }
     }
 
+    /// Adds or replaces a route; returns the value it had.
+    pub(super) fn insert(&mut self, prefix: (u32, u8), value: u32) -> Result<Option<u32>, Full> {
+        let old = self.routes.insert(prefix, value);
+        self.update(prefix, value)?;
+        Ok(old)
+    }
+
+    /// Removes a route; returns the value it had.
+    pub(super) fn remove(&mut self, prefix: (u32, u8)) -> Result<Option<u32>, Full> {
+        let old = self.routes.remove(prefix);
+        if old.is_some() {
+            self.update(prefix, self.routes.around(prefix))?;
+        }
+        Ok(old)
+    }
+
+    /// Brings the table up to date: what `prefix` alone covers has a new value.
+    fn update(&mut self, prefix: (u32, u8), value: u32) -> Result<(), Full> {
+        self.default = self.routes.default_value();
+        if prefix.1 == 0 {
+            return Ok(());
+        }
+        if !self.outgrown() {
+            let mut done = Ok(());
+            let Self { routes, table, .. } = self;
+            routes.gaps(prefix, |first, last| {
+                if done.is_ok() {
+                    done = table.assign(first, last, value);
+                }
+            });
+            if done.is_ok() {
+                return Ok(());
+            }
+        }
+        self.table = Table::choose(&self.routes.segments(), self.choice)?;
+        (self.built, self.peak) = (self.routes.len(), self.routes.len());
+        Ok(())
+    }
+
+    /// Whether another structure, or the same built anew, would suit the routes better by far.
+    fn outgrown(&mut self) -> bool {
+        let routes = self.routes.len();
+        self.peak = self.peak.max(routes);
+        routes < self.peak / 16 || routes == 0 || !self.is_dense() && routes >= 2 * self.built.max(FEW)
+    }
+
+    fn is_dense(&self) -> bool {
+        match &self.table {
+            Table::Tree(..) => false,
+            Table::Narrow(direct) => direct.is_dense(),
+            Table::Wide(direct) => direct.is_dense(),
+        }
+    }
+
+    /// What was chosen.
+    pub(super) fn structure(&self) -> &'static str {
+        match &self.table {
+            Table::Tree(..) => "tree",
+            Table::Narrow(direct) if direct.is_dense() => "DIR-24-8, 16 bits",
+            Table::Narrow(_) => "DIR-24-8, 16 bits, sparse",
+            Table::Wide(direct) if direct.is_dense() => "DIR-24-8, 32 bits",
+            Table::Wide(_) => "DIR-24-8, 32 bits, sparse",
+        }
+    }
+
+    /// Bytes of the table in memory.
     pub(super) fn memory(&self) -> usize {
-        self.entries.capacity() * size_of::<u32>()
+        match &self.table {
+            Table::Tree(trees, _) => trees.memory(),
+            Table::Narrow(direct) => direct.memory(),
+            Table::Wide(direct) => direct.memory(),
+        }
+    }
+
+    /// Nodes of the tree; one for a table of 24 bits.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        if let Table::Tree(trees, _) = &self.table { trees.nodes() } else { 1 }
+    }
+
+    pub(super) fn pages(&self) -> TablePages {
+        match &self.table {
+            Table::Tree(trees, _) => trees.pages(),
+            Table::Narrow(direct) => direct.pages(),
+            Table::Wide(direct) => direct.pages(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// What the routes say, one after the other.
+    pub(super) fn values(&self) -> impl Iterator<Item = u32> {
+        self.routes.values()
+    }
+}
+
+impl Table {
+    fn choose(segments: &[Segment<u32>], choice: Choice) -> Result<Self, Full> {
+        let greatest = segments.iter().map(|(_, value)| *value).max().unwrap_or(0);
+        let narrow = greatest < <u16 as Entry>::VALUES;
+        if narrow && choice.direct(|| Direct::<u16>::suits(segments)) {
+            if let Ok(direct) = Direct::build(segments) {
+                return Ok(Self::Narrow(direct));
+            }
+        }
+        if choice.direct(|| Direct::<u32>::suits(segments)) {
+            if let Ok(direct) = Direct::build(segments) {
+                return Ok(Self::Wide(direct));
+            }
+        }
+        let mut trees = Trees::new(segments.len())?;
+        let root = trees.build(segments)?;
+        Ok(Self::Tree(trees, root))
+    }
+
+    fn assign(&mut self, first: u32, last: u32, value: u32) -> Result<(), Full> {
+        match self {
+            Self::Tree(trees, root) => *root = trees.assign(*root, first, last, value)?,
+            Self::Narrow(_) if value >= <u16 as Entry>::VALUES => return Err(Full),
+            Self::Narrow(direct) => direct.assign(first, last, value)?,
+            Self::Wide(direct) => direct.assign(first, last, value)?,
+        }
+        Ok(())
     }
 }

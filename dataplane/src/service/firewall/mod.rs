@@ -11,7 +11,9 @@
 use weir_config::Action;
 
 use super::ServiceFunction;
-use crate::decision::{Direction, Domain, DropReason, FieldSet, FlowView, Matcher, PathBuilder, Step, Tuple};
+use crate::decision::{
+    Direction, Domain, DropReason, FieldSet, FlowView, PathBuilder, Rule, RuleSet, RulesShape, Step, Tuple,
+};
 use crate::packet::{FragmentKind, L3, Meta, protocol};
 use crate::session::opens;
 
@@ -30,7 +32,9 @@ mod icmp {
 #[derive(Clone, Debug)]
 pub struct Firewall {
     name: String,
-    rules: Box<[(Action, Matcher)]>,
+    rules: RuleSet,
+    /// What each rule says.
+    actions: Box<[Action]>,
     default: Action,
     tcp_pickup: bool,
 }
@@ -38,9 +42,12 @@ pub struct Firewall {
 impl Firewall {
     /// Compiles the firewall `name`.
     pub fn new(name: &str, config: &weir_config::Firewall) -> Self {
+        let rules: Vec<_> =
+            config.rules.iter().map(|rule| Rule { scopes: None, matches: &rule.matches }).collect();
         Self {
             name: name.to_owned(),
-            rules: config.rules.iter().map(|rule| (rule.action, Matcher::new(&rule.matches))).collect(),
+            rules: RuleSet::build(&rules),
+            actions: config.rules.iter().map(|rule| rule.action).collect(),
             default: config.default,
             tcp_pickup: config.tcp_pickup,
         }
@@ -48,8 +55,8 @@ impl Firewall {
 
     /// What the first matching rule, or else the default, says.
     fn action(&self, flow: &FlowView<'_>, tuple: Option<&Tuple>) -> Action {
-        let matching = self.rules.iter().find(|(_, matcher)| matcher.matches(flow, tuple));
-        matching.map_or(self.default, |(action, _)| *action)
+        let matching = self.rules.lookup(flow, tuple);
+        matching.and_then(|rule| self.actions.get(rule)).copied().unwrap_or(self.default)
     }
 
     fn allow(&self, flow: &FlowView<'_>, tuple: &Tuple) -> Step {
@@ -70,9 +77,11 @@ impl ServiceFunction for Firewall {
     }
 
     fn consults(&self) -> FieldSet {
-        let rules =
-            self.rules.iter().fold(FieldSet::empty(), |fields, (_, matcher)| fields | matcher.fields());
-        FieldSet::FIVE_TUPLE | FieldSet::ICMP_TYPE | rules
+        FieldSet::FIVE_TUPLE | FieldSet::ICMP_TYPE | self.rules.fields()
+    }
+
+    fn rules(&self) -> Option<RulesShape> {
+        Some(self.rules.shape())
     }
 
     fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {

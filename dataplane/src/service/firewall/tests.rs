@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use weir_config::{FirewallRule, MacAddress, Match, PortRange, TcpFlagsMatch};
 
 use super::*;
-use crate::decision::{BridgeId, ScopeId, VrfId};
+use crate::decision::{BridgeId, Matcher, ScopeId, VrfId};
 use crate::packet::{PacketFlags, tcp_flags};
 
 const VRF: Domain = Domain::Vrf(VrfId(0));
@@ -72,6 +72,8 @@ impl Packet {
             direction: self.direction,
             established: self.established,
             now: 0,
+            translations: crate::decision::Translations::none(),
+            ways: &crate::decision::NoWays,
         }
     }
 

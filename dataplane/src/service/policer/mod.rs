@@ -13,7 +13,9 @@ use std::sync::Arc;
 use weir_config::{PolicerScope, Rate};
 
 use super::{BuildContext, ServiceFunction};
-use crate::decision::{Direction, DropReason, FieldSet, FlowView, Matcher, MeterSpec, PathBuilder, Step};
+use crate::decision::{
+    self, Direction, DropReason, FieldSet, FlowView, MeterSpec, PathBuilder, RuleSet, RulesShape, Step,
+};
 
 mod allocator;
 
@@ -28,13 +30,13 @@ use allocator::RuleKey;
 #[derive(Debug)]
 pub struct Policer {
     name: String,
+    matches: RuleSet,
     rules: Box<[Rule]>,
     meters: Arc<MeterAllocator>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    matcher: Matcher,
     key: Arc<RuleKey>,
     per: PolicerScope,
 }
@@ -44,12 +46,14 @@ impl Policer {
     /// changes none of them refills none.
     pub fn new(name: &str, config: &weir_config::Policer, context: &BuildContext) -> Self {
         let rule = |(number, rule): (usize, &weir_config::PolicerRule)| Rule {
-            matcher: Matcher::new(&rule.matches),
             key: Arc::new(RuleKey { service: name.to_owned(), rule: number, spec: spec(rule) }),
             per: rule.per,
         };
+        let matches: Vec<_> =
+            config.rules.iter().map(|rule| decision::Rule { scopes: None, matches: &rule.matches }).collect();
         Self {
             name: name.to_owned(),
+            matches: RuleSet::build(&matches),
             rules: config.rules.iter().enumerate().map(rule).collect(),
             meters: Arc::clone(&context.meters),
         }
@@ -74,16 +78,17 @@ impl ServiceFunction for Policer {
     }
 
     fn consults(&self) -> FieldSet {
-        self.rules.iter().fold(FieldSet::empty(), |fields, rule| {
+        self.rules.iter().fold(self.matches.fields(), |fields, rule| {
             let by_source = FieldSet::IP_SOURCE | FieldSet::IP_DESTINATION;
             let bucket = if rule.per == PolicerScope::Source { by_source } else { FieldSet::empty() };
-            fields | rule.matcher.fields() | bucket
+            fields | bucket
         })
     }
 
     fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {
         let tuple = path.tuple();
-        let Some(rule) = self.rules.iter().find(|rule| rule.matcher.matches(flow, tuple.as_ref())) else {
+        let matching = self.matches.lookup(flow, tuple.as_ref());
+        let Some(rule) = matching.and_then(|rule| self.rules.get(rule)) else {
             return Step::Continue;
         };
         let source = match (rule.per, tuple, flow.direction) {
@@ -99,5 +104,9 @@ impl ServiceFunction for Policer {
             }
             None => Step::Drop(DropReason::MeterTableFull),
         }
+    }
+
+    fn rules(&self) -> Option<RulesShape> {
+        Some(self.matches.shape())
     }
 }

@@ -1,0 +1,394 @@
+//! The compact flow table: plain IPv4 flows of TCP and UDP under a five-tuple key, one cache line each.
+//!
+//! A flow's place follows from its hash alone: the line that the hash names, its neighbour (which processors like to bring along),
+//! or the same with the hash's other half. So a flow is found, compared and replayed from one line. Keyed with a random seed.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use weir_config::{HugePages, MacAddress};
+
+use crate::decision::{EndpointId, ScopeId, SessionId};
+use crate::frame::{Plain, TableMemory};
+use crate::packet::checksum::Delta;
+use crate::packet::plain::PlainV4;
+
+use super::programs::ProgramId;
+use super::{Program, Rewrite};
+
+/// In the second word of every key, so that no key is zero.
+const TAKEN: u64 = 1 << 63;
+/// In the second word of a bridged key.
+const BRIDGED: u64 = 1 << 62;
+
+/// What tells flows apart, in 16 bytes: a scope, and a five-tuple or two MAC addresses.
+///
+/// | word | routed | bridged |
+/// | --- | --- | --- |
+/// | 0 | IP source and destination, as they stand in the header | Ethernet destination, first two bytes of the source |
+/// | 1 | both ports, as they stand in the header; scope (16 bits), protocol (8) | the rest of the source; scope (16), tunnel endpoint that it came from (12) |
+///
+/// The scope says which of them it is; the highest two bits do too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactKey(pub [u64; 2]);
+
+impl CompactKey {
+    /// The key of a plain packet.
+    #[inline(always)]
+    pub fn new(scope: ScopeId, plain: &PlainV4) -> Self {
+        Self::of(scope, plain.addresses, plain.ports, plain.protocol)
+    }
+
+    /// The key of a packet with these addresses and ports, as they stand in its headers.
+    #[inline(always)]
+    pub fn of(scope: ScopeId, addresses: u64, ports: u32, protocol: u8) -> Self {
+        Self([addresses, u64::from(ports) | u64::from(scope.0) << 32 | u64::from(protocol) << 48 | TAKEN])
+    }
+
+    /// The key of a bridged frame that begins with these 12 bytes, and came from `endpoint`, below 4096.
+    #[inline(always)]
+    pub fn bridged(scope: ScopeId, endpoint: EndpointId, first: u64, next: u32) -> Self {
+        let endpoint = u64::from(endpoint.0 & 0xfff) << 48;
+        Self([first, u64::from(next) | u64::from(scope.0) << 32 | endpoint | BRIDGED | TAKEN])
+    }
+
+    /// The Ethernet source of a bridged key.
+    pub fn ether_source(&self) -> Option<MacAddress> {
+        if self.0[1] & BRIDGED == 0 {
+            return None;
+        }
+        let ([.., a, b], [c, d, e, f]) = (self.0[0].to_le_bytes(), (self.0[1] as u32).to_le_bytes());
+        Some(MacAddress([a, b, c, d, e, f]))
+    }
+
+    /// Keyed hash: one folded multiplication.
+    #[inline(always)]
+    pub fn hash(&self, seed: [u64; 2]) -> u64 {
+        let product = u128::from(self.0[0] ^ seed[0]) * u128::from(self.0[1] ^ seed[1]);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    /// The ingress scope.
+    #[inline(always)]
+    pub fn scope(&self) -> ScopeId {
+        ScopeId((self.0[1] >> 32) as u16)
+    }
+
+    /// The IP protocol.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        (self.0[1] >> 48) as u8
+    }
+
+    fn ends(&self) -> [(Ipv4Addr, u16); 2] {
+        ends(self.0[0], self.0[1] as u32)
+    }
+
+    /// The key in words.
+    pub fn describe(&self) -> String {
+        if let Some(source) = self.ether_source() {
+            let [a, b, c, d, e, f, ..] = self.0[0].to_le_bytes();
+            return format!("ether-source={source} ether-destination={}", MacAddress([a, b, c, d, e, f]));
+        }
+        let [(source, from), (destination, to)] = self.ends();
+        let protocol = self.protocol();
+        if protocol == 0 {
+            return format!("destination={destination}");
+        }
+        format!(
+            "source={source} destination={destination} protocol={protocol} source-port={from} destination-port={to}"
+        )
+    }
+}
+
+/// Addresses and ports, as they stand in headers, one by one.
+fn ends(addresses: u64, ports: u32) -> [(Ipv4Addr, u16); 2] {
+    let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+    let [i, j, k, l] = ports.to_le_bytes();
+    let end = |ip: [u8; 4], port: [u8; 2]| (Ipv4Addr::from(ip), u16::from_be_bytes(port));
+    [end([a, b, c, d], [i, j]), end([e, f, g, h], [k, l])]
+}
+
+/// New addresses and ports of a flow, and what that does to its checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactRewrite {
+    /// Source and destination, as they go into the header.
+    pub addresses: u64,
+    /// Source and destination port, as they go into the header.
+    pub ports: u32,
+    /// For the IPv4 header checksum.
+    pub ip: Delta,
+    /// For the TCP or UDP checksum.
+    pub transport: Delta,
+}
+
+impl CompactRewrite {
+    /// What `rewrite` makes of a packet with this key; `None` if it has addresses of the other family.
+    pub fn new(key: &CompactKey, rewrite: &Rewrite) -> Option<Self> {
+        if rewrite.quoted.is_some() {
+            return None;
+        }
+        let mut ends = key.ends();
+        for (end, new) in ends.iter_mut().zip([rewrite.source, rewrite.destination]) {
+            match new {
+                Some((IpAddr::V4(ip), port)) => *end = (ip, port),
+                Some((IpAddr::V6(_), _)) => return None,
+                None => {}
+            }
+        }
+        let [([a, b, c, d], [i, j]), ([e, f, g, h], [k, l])] =
+            ends.map(|(ip, port)| (ip.octets(), port.to_be_bytes()));
+        let (addresses, ports) = ([a, b, c, d, e, f, g, h], [i, j, k, l]);
+        let ip = Delta::NONE.bytes(&key.0[0].to_le_bytes(), &addresses);
+        let transport = ip.bytes(&(key.0[1] as u32).to_le_bytes(), &ports);
+        Some(Self {
+            addresses: u64::from_le_bytes(addresses),
+            ports: u32::from_le_bytes(ports),
+            ip,
+            transport,
+        })
+    }
+
+    /// The same in words of the general replay.
+    pub fn expand(&self, key: &CompactKey) -> Rewrite {
+        let [old_source, old_destination] = key.ends();
+        let [source, destination] = ends(self.addresses, self.ports);
+        let changed = |new: (Ipv4Addr, u16), old| (new != old).then_some((IpAddr::V4(new.0), new.1));
+        let (source, destination) = (changed(source, old_source), changed(destination, old_destination));
+        Rewrite { source, destination, quoted: None }
+    }
+}
+
+/// One flow: one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct CompactEntry {
+    /// All zero: free.
+    pub key: CompactKey,
+    /// What to do.
+    pub program: ProgramId,
+    /// Session, if the program has one.
+    pub session: SessionId,
+    /// Epoch of the forwarding tables at the walk or the last look-up.
+    pub epoch: u32,
+    /// Milliseconds of the engine's clock at the last packet.
+    pub used: u32,
+    /// Packets replayed.
+    pub packets: u64,
+    /// Bytes replayed.
+    pub bytes: u64,
+    /// New addresses and ports, if the program rewrites.
+    pub rewrite: CompactRewrite,
+}
+
+impl CompactEntry {
+    /// Counts one packet.
+    #[inline(always)]
+    pub fn count(&mut self, bytes: usize, now_ms: u32) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+        self.used = now_ms;
+    }
+
+    /// The program as it was compiled.
+    pub fn program(&self, shared: &Program) -> Program {
+        Program { session: self.session, ..*shared }
+    }
+
+    #[inline(always)]
+    fn is_free(&self) -> bool {
+        self.key.0[1] == 0
+    }
+}
+
+// SAFETY: numbers, without padding, a niche or a destructor, aligned to a cache line; all bits zero is a free entry.
+#[allow(unsafe_code)]
+unsafe impl Plain for CompactEntry {}
+
+/// A worker's compact flow table.
+pub struct CompactTable {
+    entries: TableMemory<CompactEntry>,
+    mask: usize,
+    len: usize,
+    capacity: usize,
+    seed: [u64; 2],
+    evictions: u64,
+    sweep_at: usize,
+}
+
+impl std::fmt::Debug for CompactTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompactTable").field("capacity", &self.capacity).field("len", &self.len).finish()
+    }
+}
+
+impl CompactTable {
+    /// A table of at most `capacity` flows, hashed with `seed`: twice as many lines, so that few flows are not where they
+    /// are looked for first. If there is not enough memory, a smaller one.
+    pub fn new(capacity: usize, seed: [u64; 2]) -> Self {
+        let mut lines = (capacity.max(4) * 2).next_power_of_two();
+        let entries = loop {
+            match TableMemory::zeroed(lines, HugePages::Auto) {
+                Ok(entries) => break entries,
+                Err(_) => lines /= 2,
+            }
+        };
+        let capacity = capacity.min(lines / 2);
+        Self { entries, mask: lines - 1, len: 0, capacity, seed, evictions: 0, sweep_at: 0 }
+    }
+
+    /// Flows now.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Flows that gave way to others since start.
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// Lines, as [`sweep`](Self::sweep) counts them.
+    pub fn lines(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The table's hash of a key.
+    #[inline(always)]
+    pub fn hash(&self, key: &CompactKey) -> u64 {
+        key.hash(self.seed)
+    }
+
+    /// The lines where a flow may be, the likeliest first.
+    #[inline(always)]
+    fn places(&self, hash: u64) -> [usize; 4] {
+        let (first, second) = (hash as usize & self.mask, (hash >> 32) as usize & self.mask);
+        [first, first ^ 1, second, second ^ 1]
+    }
+
+    /// Asks the processor for the line where a flow most likely is.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        self.entries.prefetch(hash as usize & self.mask);
+    }
+
+    /// Asks for the lines of a flow that is not where it most likely is.
+    #[inline(always)]
+    pub fn prefetch_others(&self, hash: u64, key: &CompactKey) {
+        let [first, beside, second, last] = self.places(hash);
+        if self.entries.get(first).is_some_and(|entry| entry.key != *key) {
+            for line in [beside, second, last] {
+                self.entries.prefetch(line);
+            }
+        }
+    }
+
+    /// The line of a flow; past the end if there is none.
+    #[inline(always)]
+    pub fn find(&self, hash: u64, key: &CompactKey) -> usize {
+        let first = hash as usize & self.mask;
+        match self.entries.get(first) {
+            Some(entry) if entry.key == *key => first,
+            _ => self.find_beside(hash, key),
+        }
+    }
+
+    #[inline(never)]
+    fn find_beside(&self, hash: u64, key: &CompactKey) -> usize {
+        let [_, beside, second, last] = self.places(hash);
+        let here = |line: &usize| self.entries.get(*line).is_some_and(|entry| entry.key == *key);
+        [beside, second, last].into_iter().find(here).unwrap_or(usize::MAX)
+    }
+
+    /// The entry of a line.
+    #[inline(always)]
+    pub fn entry(&self, line: usize) -> Option<&CompactEntry> {
+        self.entries.get(line)
+    }
+
+    /// The entry of a line, to count with.
+    #[inline(always)]
+    pub fn entry_mut(&mut self, line: usize) -> Option<&mut CompactEntry> {
+        self.entries.get_mut(line)
+    }
+
+    /// Inserts a flow or replaces what it does, and returns what it did before, and what the flow did that gave way.
+    pub fn insert(&mut self, hash: u64, entry: CompactEntry) -> Option<ProgramId> {
+        let found = self.find(hash, &entry.key);
+        if let Some(place) = self.entries.get_mut(found) {
+            let old = place.program;
+            let (packets, bytes) = (place.packets + entry.packets, place.bytes + entry.bytes);
+            *place = CompactEntry { packets, bytes, ..entry };
+            return Some(old);
+        }
+        let places = self.places(hash);
+        let full = self.len >= self.capacity;
+        let state = |line: &usize| self.entries.get(*line);
+        let free = places.into_iter().find(|line| state(line).is_some_and(CompactEntry::is_free));
+        if let (Some(line), false) = (free, full) {
+            self.len += 1;
+            *self.entries.get_mut(line)? = entry;
+            return None;
+        }
+        // What was used longest ago gives way; if all the places are free in a full table, whatever comes next.
+        let oldest = places
+            .into_iter()
+            .filter(|line| state(line).is_some_and(|held| !held.is_free()))
+            .max_by_key(|line| state(line).map(|held| entry.used.wrapping_sub(held.used)));
+        self.evictions += 1;
+        let Some(line) = oldest else {
+            let gone = self.take_any();
+            *self.entries.get_mut(free?)? = entry;
+            return gone;
+        };
+        let place = self.entries.get_mut(line)?;
+        Some(std::mem::replace(place, entry).program)
+    }
+
+    /// Takes the next flow out, from where the sweep stands; the table's length stays, for another that comes.
+    fn take_any(&mut self) -> Option<ProgramId> {
+        for _ in 0..self.entries.len() {
+            self.sweep_at = (self.sweep_at + 1) & self.mask;
+            let place = self.entries.get_mut(self.sweep_at)?;
+            if !place.is_free() {
+                return Some(std::mem::take(place).program);
+            }
+        }
+        None
+    }
+
+    /// Removes a flow and returns what it did.
+    pub fn remove(&mut self, hash: u64, key: &CompactKey) -> Option<ProgramId> {
+        let found = self.find(hash, key);
+        let place = self.entries.get_mut(found)?;
+        self.len -= 1;
+        Some(std::mem::take(place).program)
+    }
+
+    /// Visits `lines` lines, from where the last sweep stopped. `keep` sees each flow; false removes it.
+    pub fn sweep(&mut self, lines: usize, mut keep: impl FnMut(&CompactEntry) -> bool) {
+        for _ in 0..lines.min(self.entries.len()) {
+            self.sweep_at = (self.sweep_at + 1) & self.mask;
+            let Some(place) = self.entries.get_mut(self.sweep_at) else { break };
+            if !place.is_free() && !keep(place) {
+                *place = CompactEntry::default();
+                self.len -= 1;
+            }
+        }
+    }
+
+    /// Every flow.
+    pub fn iter(&self) -> impl Iterator<Item = &CompactEntry> {
+        self.entries.iter().filter(|entry| !entry.is_free())
+    }
+
+    /// The memory that the table lies in.
+    pub fn memory(&self) -> &TableMemory<CompactEntry> {
+        &self.entries
+    }
+}
+
+const _: () = assert!(size_of::<CompactEntry>() == 64);
