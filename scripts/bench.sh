@@ -14,8 +14,10 @@ export PATH="$HOME/.cargo/bin:$PATH"
 bench=target/release/weir-bench
 folder=docs/benchmarks
 baseline=bench/baseline/instructions.json
-# 2 MB pages for the peers (160 each), and for weir's frames.
-pages=480
+# Pages of 2 MB: for the peers 160 each, the rest for weir's tables and frames. At most a quarter of the memory.
+pages=2048
+quarter=$(awk '/^MemTotal/ { print int($2 / 4 / 2048) }' /proc/meminfo)
+((pages <= quarter)) || pages=$quarter
 
 as_root=()
 if (($(id -u) != 0)); then

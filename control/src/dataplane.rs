@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, RulesStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
+    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 use weir_dataplane::worker::{Dataplane, WorkerStart};
 
@@ -40,6 +40,7 @@ impl Engine for Dataplane {
         macs() -> Vec<MacStatus>;
         flows(limit: usize) -> Vec<FlowStatus>;
         sessions(limit: usize) -> Vec<SessionStatus>;
+        nat(limit: usize) -> NatStatus;
         pipeline() -> Vec<PipelineStatus>;
         rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus, RulesStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
+    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
@@ -70,6 +70,8 @@ pub trait Engine: Send + Sync {
     fn flows(&self, limit: usize) -> Vec<FlowStatus>;
     /// At most `limit` sessions.
     fn sessions(&self, limit: usize) -> Vec<SessionStatus>;
+    /// Address translation: at most `limit` bindings, and the use of external addresses.
+    fn nat(&self, limit: usize) -> NatStatus;
     /// The compiled pipeline, scope by scope.
     fn pipeline(&self) -> Vec<PipelineStatus>;
     /// What rules were compiled into.

@@ -356,9 +356,18 @@ fn translated() -> Vec<Case> {
         let packet = Packet::ethernet("02:00:00:00:02:02", WAN).ipv4(source, "192.0.2.7");
         ("wan", packet.udp(9, port).build())
     };
-    let mut unnumbered = case(Reason::NatNoAddress, "snat = { to = \"masquerade\" }", vec![udp(1, 2)]);
-    unnumbered.text = unnumbered.text.replace("\"192.0.2.1/24\", ", "").replace("\"10.2.0.1/24\", ", "");
-    unnumbered.text = unnumbered.text.replace("local = \"192.0.2.1\"", "local = \"10.1.0.1\"");
+    // The way to this destination leaves by an interface without an IPv4 address.
+    let bare = r#"
+[port.bare]
+mode = "dedicated"
+addresses = ["2001:db8:7::1/64"]
+[[vrf.default.route]]
+prefix = "10.77.0.0/16"
+via = { port = "bare" }
+"#;
+    let masquerade = "snat = { to = \"masquerade\" }";
+    let mut unnumbered = case(Reason::NatNoAddress, masquerade, vec![("lan", to("10.77.0.1").build())]);
+    unnumbered.text.push_str(bare);
     let clash = "dnat = [{ protocol = \"udp\", to = \"192.0.2.7\", to-port = 53, forward = \"10.2.0.2\" }]";
     vec![
         case(Reason::NatNoBinding, one, vec![outside("10.2.0.2", 4000)]),

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use weir_dataplane::decision::DropReason;
-use weir_dataplane::worker::status::{Counters, PortStatus, QueueStatus, TableStatus, WorkerStatus};
+use weir_dataplane::worker::status::{
+    Counters, NatStatus, PortStatus, QueueStatus, TableStatus, WorkerStatus,
+};
 
 use crate::daemon::{Manager, blocking};
 
@@ -46,6 +48,7 @@ fn render(manager: &Manager) -> String {
     ports(&mut page, &engine.ports());
     workers(&mut page, &engine.workers());
     tables(&mut page, &engine.tables());
+    nat(&mut page, &engine.nat(0));
     page.text
 }
 
@@ -191,6 +194,18 @@ fn workers(page: &mut Page, workers: &[WorkerStatus]) {
     page.family("weir_worker_flow_capacity", "gauge", "Bound of the flow table.");
     for worker in workers {
         page.sample("weir_worker_flow_capacity", &[("worker", &worker.worker)], worker.flow_capacity);
+    }
+}
+
+fn nat(page: &mut Page, nat: &NatStatus) {
+    let help = "Ports of an external address that address translation has given out.";
+    page.family("weir_nat_ports_in_use", "gauge", help);
+    for entry in &nat.addresses {
+        page.sample(
+            "weir_nat_ports_in_use",
+            &[("vrf", &entry.vrf), ("address", &entry.address), ("protocol", &entry.protocol)],
+            u64::from(entry.in_use),
+        );
     }
 }
 

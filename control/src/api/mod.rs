@@ -19,7 +19,7 @@ use axum::routing::{get, post};
 use crate::daemon::Manager;
 use error::ApiError;
 
-/// Entries of `flows` and `sessions` unless `limit` says otherwise.
+/// Entries of `flows`, `sessions` and `nat` unless `limit` says otherwise.
 pub const DEFAULT_LIMIT: usize = 1000;
 /// The largest body that is read, bytes.
 pub const BODY_LIMIT: usize = 8 << 20;
@@ -41,6 +41,7 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/macs", get(read::macs))
         .route("/v1/flows", get(read::flows))
         .route("/v1/sessions", get(read::sessions))
+        .route("/v1/nat", get(read::nat))
         .route("/v1/pipeline", get(read::pipeline))
         .route("/v1/tables", get(read::tables))
         .route("/metrics", get(metrics::metrics))

@@ -84,6 +84,15 @@ pub(crate) async fn sessions(
     Ok(Json(json!({ "limit": limit, "sessions": sessions })))
 }
 
+pub(crate) async fn nat(
+    State(manager): State<Arc<Manager>>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = limit(query)?;
+    let nat = ask(&manager, move |engine| engine.nat(limit)).await;
+    Ok(Json(json!({ "limit": limit, "bindings": nat.bindings, "addresses": nat.addresses })))
+}
+
 pub(crate) async fn counters(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let counters = ask(&manager, |engine| engine.counters()).await;
     Json(json!({ "counters": counters, "conservation": Conservation::of(&counters) }))

@@ -18,8 +18,9 @@ use weir_control::configuration::Source;
 use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
-    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
+    PipelineStatus, PortStatus, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus,
+    TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// The data plane's stand-in.
@@ -189,6 +190,25 @@ impl Engine for Fake {
             expires: 300,
         };
         vec![session].into_iter().take(limit).collect()
+    }
+
+    fn nat(&self, limit: usize) -> NatStatus {
+        let binding = BindingStatus {
+            vrf: "default".to_owned(),
+            service: "out".to_owned(),
+            protocol: "udp".to_owned(),
+            inside: "10.1.0.2:5000".to_owned(),
+            outside: "203.0.113.7:5000".to_owned(),
+            sessions: 1,
+        };
+        let address = AddressStatus {
+            vrf: "default".to_owned(),
+            address: [203, 0, 113, 7].into(),
+            protocol: "udp".to_owned(),
+            in_use: 1,
+            resting: 3,
+        };
+        NatStatus { bindings: vec![binding].into_iter().take(limit).collect(), addresses: vec![address] }
     }
 
     fn rules(&self) -> Vec<RulesStatus> {

@@ -7,7 +7,7 @@ use crate::decision::{
     ChainId, Direction, Domain, DropReason, FlowView, Side, Timeouts, Translation, Translations, Tuple,
     VrfId, Way, Ways,
 };
-use crate::l3::{Target, source_in_vrf};
+use crate::l3::Target;
 use crate::packet::{FragmentKind, Meta, PacketFlags, hash, protocol};
 use crate::service::ServiceFunction;
 use crate::session::{Found, opens};
@@ -41,10 +41,8 @@ pub(super) struct RoutedWays<'a> {
 impl Ways for RoutedWays<'_> {
     fn way(&self, destination: IpAddr) -> Option<Way> {
         let (scope, next_hop) = self.walker.next_hop(self.vrf?, destination, self.hash).ok()?;
-        let scopes = &self.walker.pipeline.scopes;
         let egress = self.walker.pipeline.scope(scope)?.interface.as_ref()?;
-        let others = scopes.iter().flatten().filter_map(|scope| scope.interface.as_ref());
-        Some(Way { scope, source: source_in_vrf(egress, others, next_hop) })
+        Some(Way { scope, source: egress.source_for(next_hop) })
     }
 
     fn owns(&self, ip: IpAddr) -> bool {

@@ -8,12 +8,14 @@ use crate::chain::{Scope, ScopeKind, Walker};
 use crate::decision::{Domain, EndpointId, RulesShape, TreeShape, Tuple};
 use crate::io::afxdp::AfXdpPort;
 use crate::l3::describe;
+use crate::service::nat::{AddressEntry, BindingEntry};
 use crate::snapshot::Snapshot;
 
 use super::dataplane::{Dataplane, Running};
 use super::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, QueueStatus, RouteStatus,
-    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
+    PipelineStatus, PortStatus, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus,
+    TableStatus, TunnelStatus, WorkerStatus,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -249,6 +251,34 @@ impl Dataplane {
         })
     }
 
+    /// Address translation: at most `limit` bindings, and the use of external addresses.
+    pub fn nat(&self, limit: usize) -> NatStatus {
+        self.ask(|running, snapshot| {
+            let vrf = |id| running.registry.vrf_name(id).unwrap_or("?").to_owned();
+            let ends = |(ip, port): crate::decision::Transport| endpoint_name(ip.into(), port);
+            let binding = |entry: BindingEntry| BindingStatus {
+                vrf: vrf(entry.vrf),
+                service: entry.service,
+                protocol: protocol_name(entry.protocol),
+                inside: ends(entry.inside),
+                outside: ends(entry.outside),
+                sessions: entry.sessions,
+            };
+            let address = |entry: AddressEntry| AddressStatus {
+                vrf: vrf(entry.vrf),
+                address: entry.address,
+                protocol: protocol_name(entry.protocol),
+                in_use: entry.in_use,
+                resting: entry.resting,
+            };
+            let nat = &snapshot.tables.nat;
+            NatStatus {
+                bindings: nat.entries(limit).into_iter().map(binding).collect(),
+                addresses: nat.addresses().into_iter().map(address).collect(),
+            }
+        })
+    }
+
     /// The compiled pipeline, scope by scope.
     pub fn pipeline(&self) -> Vec<PipelineStatus> {
         self.ask(|running, snapshot| {
@@ -280,7 +310,7 @@ impl Dataplane {
             let tables = &snapshot.tables;
             let (sessions, macs) = (tables.sessions.counters(), tables.macs.counters());
             let meters = running.shared.services.meters.counters();
-            let fragments = tables.fragments.usage();
+            let (fragments, nat) = (tables.fragments.usage(), tables.nat.counters());
             let limits = &snapshot.config.limits;
             let workers = running.doors();
             let sum = |of: fn(&super::counters::CounterBlock) -> u64| {
@@ -293,6 +323,7 @@ impl Dataplane {
                 ("neighbours", tables.neighbours.len() as u64, u64::from(limits.neighbours)),
                 ("macs", macs.in_use, macs.capacity),
                 ("meters", meters.in_use, meters.capacity),
+                ("nat-bindings", nat.in_use, nat.capacity),
                 ("fragments", fragments.0, fragments.1),
                 ("held", sum(|c| c.held.get()), u64::from(limits.held_packets) * workers.len() as u64),
                 ("frames", frames - running.pool.available() as u64, frames),
