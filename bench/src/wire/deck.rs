@@ -160,11 +160,10 @@ impl<'a> Hand<'a> {
     }
 
     fn template(&self, n: usize) -> Result<Template, String> {
-        let size = self.sizes.get(n % self.sizes.len()).copied().unwrap_or_default();
         // Each pass over the flows starts one length further, so that a flow does not always get the same one.
         let flow = n % self.stream.flows as usize;
         let pass = n / self.stream.flows as usize;
-        let size = self.sizes.get((n + pass) % self.sizes.len()).copied().unwrap_or(size);
+        let size = self.sizes.get((n + pass) % self.sizes.len().max(1)).copied().unwrap_or_default();
         packet::build(self.stream, flow as u32, usize::from(size))
     }
 }
