@@ -65,7 +65,7 @@ full)
     mkdir -p "$folder"
     # Ahead of what else runs: peers report means, which an interruption makes larger.
     "${as_root[@]}" nice -n -20 "$bench" pipeline --peers --hostile --json "$folder/pipeline.json" --plot "$folder/pipeline.svg"
-    "${as_root[@]}" nice -n -20 "$bench" pipeline --workload W2,W4,W5,W6 --burst 1,4,16,32,64 --repeats 11 \
+    "${as_root[@]}" nice -n -20 "$bench" pipeline --workload W2,W4,W5,W6,W8 --burst 1,4,16,32,64 --repeats 11 \
         --json "$folder/bursts.json" --plot "$folder/bursts.svg"
     write_pages
     ;;
