@@ -81,7 +81,7 @@ fn streams_of_several_kinds_are_counted_apart_through_a_tunnel_and_afxdp() {
     std::fs::write(&path, text).unwrap();
     let record = record(
         "--devices-under-test weir-adaptive --vxlan --generator afxdp --rate 2000 --trial 1 --streams",
-        &[&path],
+        &[path.as_path()],
     );
     let trial = trial(&record);
     assert_accounted_for(trial);
