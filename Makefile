@@ -9,7 +9,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 FUZZ_SECONDS ?= 20
 
 .PHONY: help setup build release deb demo test unit fuzz lint image ship
-.PHONY: bench bench-quick bench-instructions bench-bless bench-peers bench-pages
+.PHONY: bench bench-quick bench-wire bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -45,6 +45,9 @@ bench: setup ## Measure everything beside DPDK and Open vSwitch, under 15 minute
 
 bench-quick: setup ## Measure the engine alone, two minutes
 	@scripts/bench.sh quick
+
+bench-wire: setup ## Measure packets over veth beside the kernel and testpmd, two minutes (needs root or sudo)
+	@scripts/bench.sh wire
 
 bench-instructions: setup ## Count instructions a packet, and compare them with the baseline
 	@scripts/bench.sh instructions

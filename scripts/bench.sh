@@ -3,6 +3,7 @@
 #   peers         install DPDK and Open vSwitch, to compare with
 #   full          measure everything beside the peers; writes docs/benchmarks/ and the pages that show figures
 #   quick         measure weir alone, briefly; writes nothing
+#   wire          measure weir, the kernel and testpmd over veth; writes target/wire/
 #   instructions  count instructions, and compare them with the baseline
 #   bless         make the counts the baseline
 #   pages         write the figures of docs/benchmarks/ into the pages
@@ -13,8 +14,10 @@ export PATH="$HOME/.cargo/bin:$PATH"
 bench=target/release/weir-bench
 folder=docs/benchmarks
 baseline=bench/baseline/instructions.json
-# 2 MB pages for the peers (160 each), and for weir's frames.
-pages=480
+# Pages of 2 MB: for the peers 160 each, the rest for weir's tables and frames. At most a quarter of the memory.
+pages=2048
+quarter=$(awk '/^MemTotal/ { print int($2 / 4 / 2048) }' /proc/meminfo)
+((pages <= quarter)) || pages=$quarter
 
 as_root=()
 if (($(id -u) != 0)); then
@@ -62,13 +65,20 @@ full)
     mkdir -p "$folder"
     # Ahead of what else runs: peers report means, which an interruption makes larger.
     "${as_root[@]}" nice -n -20 "$bench" pipeline --peers --hostile --json "$folder/pipeline.json" --plot "$folder/pipeline.svg"
-    "${as_root[@]}" nice -n -20 "$bench" pipeline --workload W2,W4,W5,W6 --burst 1,4,16,32,64 --repeats 11 \
+    "${as_root[@]}" nice -n -20 "$bench" pipeline --workload W2,W4,W5,W6,W8 --burst 1,4,16,32,64 --repeats 11 \
         --json "$folder/bursts.json" --plot "$folder/bursts.svg"
     write_pages
     ;;
 quick)
     build
     "$bench" pipeline --hostile --repeats 11 --packets 32768
+    ;;
+wire)
+    # ethtool and iproute2 come with the setup.
+    need dpdk dpdk-dev
+    cargo build --release -p weir-bench -p weir
+    # Ahead of what else runs.
+    "${as_root[@]}" nice -n -20 "$bench" wire --out target/wire
     ;;
 instructions)
     need valgrind

@@ -45,9 +45,9 @@ const volatile u32 slot = 2048;
 
 /* What user space asks for, and what was done. The same in bench/src/wire/generator/live.rs. */
 struct control {
-	u64 start;    /* departure of packet 0, CLOCK_MONOTONIC in ns */
+	u64 start;    /* departure of packet 0, CLOCK_MONOTONIC in ns; 0: the first run says so */
 	u64 interval; /* between departures, ns * 2^20; 0: as fast as possible */
-	u64 stop;     /* nothing is sent after this time */
+	u64 stop;     /* nothing is sent after this time; before the start, how long after it */
 	u64 count;    /* packets wanted */
 	u64 next;     /* packets sent */
 	u64 late;     /* the longest that a packet left after its time, in ns */
@@ -121,6 +121,11 @@ int generate(struct xdp_md *ctx)
 	if (!control_ || control_->next >= control_->count)
 		return XDP_DROP;
 	now = ktime();
+	/* The kernel may take long to get here. */
+	if (!control_->start) {
+		control_->start = now;
+		control_->stop += now;
+	}
 	due = now;
 	if (control_->interval) {
 		/* The product stays below 2^64 for five hours. */

@@ -7,6 +7,7 @@ mod instructions;
 mod pipeline;
 mod report;
 pub mod rules;
+mod scale;
 mod tables;
 mod wire;
 
@@ -28,6 +29,7 @@ struct Cli {
 enum Command {
     Pipeline(pipeline::Args),
     Tables(tables::Args),
+    Scale(scale::Args),
     Instructions(instructions::Args),
     Report(report::Args),
     #[command(hide = true)]
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Tables(args) => tables::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Count(args) => instructions::count(&args),

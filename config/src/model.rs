@@ -68,7 +68,7 @@ pub enum Cores {
 pub enum Idle {
     /// Poll without pause.
     Spin,
-    /// Spin, then pause, then sleep briefly, then block in poll(2).
+    /// Poll on through short silences, then block in poll(2).
     Adaptive,
 }
 

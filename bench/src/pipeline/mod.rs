@@ -168,7 +168,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut result = report::Record::new(machine, args, &beds, &lines);
     if let Some(peers) = peers {
         let (t0, costs) = peers.costs();
-        result.compare(t0, &costs);
+        result.compare(t0, peers.huge(), &costs);
     }
     if let Some(path) = &args.json {
         record::write(path, &result)?;

@@ -1,9 +1,11 @@
 //! What the engine's tables cost, each alone: FIB, flow table, rules; beside DPDK's own, measured by DPDK's own tests.
 
 mod fib;
+mod flow;
 mod peers;
 mod report;
 mod routes;
+mod rules;
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -13,6 +15,31 @@ use crate::common::machine::Machine;
 use crate::common::{pin, record};
 use report::Record;
 use weir_dataplane::l3::Choice;
+
+/// Routes like the Internet's, for other benchmarks.
+pub(crate) mod internet {
+    use super::routes::{self, Family};
+    use ipnet::{IpNet, Ipv4Net};
+
+    /// First octets of what is not global unicast, or is the benchmarks' own.
+    const RESERVED: [u8; 8] = [10, 100, 127, 169, 172, 192, 198, 203];
+
+    /// `count` different prefixes of global unicast IPv4 addresses, in random order.
+    pub(crate) fn v4(count: usize, random: &mut fastrand::Rng) -> Vec<Ipv4Net> {
+        let global = |net| match net {
+            IpNet::V4(net) if !RESERVED.contains(&net.network().octets()[0]) => Some(net),
+            _ => None,
+        };
+        let drawn = routes::prefixes(Family::V4, count + count / 8 + 16, random);
+        drawn.into_iter().filter_map(global).take(count).collect()
+    }
+
+    /// `count` addresses, each within a route, both picked at random.
+    pub(crate) fn v4_destinations(nets: &[Ipv4Net], count: usize, random: &mut fastrand::Rng) -> Vec<u32> {
+        let nets: Vec<IpNet> = nets.iter().copied().map(IpNet::V4).collect();
+        routes::destinations(&nets, count, random).into_iter().map(|address| address as u32).collect()
+    }
+}
 
 /// The seed of everything random.
 const SEED: u64 = 0x7765_6972;
@@ -77,18 +104,22 @@ struct Effort {
     /// Look-ups in each repeat.
     lookups: usize,
     routes: Vec<usize>,
+    flows: Vec<usize>,
+    rules: Vec<usize>,
 }
 
 impl Args {
     fn effort(&self) -> Effort {
         let sizes = |usual: &[usize]| {
-            let usual = if self.quick { usual.get(..2).unwrap_or(usual) } else { usual };
+            let usual = if self.quick { usual.get(..3).unwrap_or(usual) } else { usual };
             if self.sizes.is_empty() { usual.to_vec() } else { self.sizes.clone() }
         };
         Effort {
             repeats: self.repeats.unwrap_or(if self.quick { 3 } else { 11 }).max(1),
             lookups: if self.quick { 1 << 17 } else { 1 << 20 },
             routes: sizes(&[1_000, 10_000, 100_000, 1_000_000]),
+            flows: sizes(&[1_000, 10_000, 100_000, 1_000_000, 10_000_000]),
+            rules: sizes(&[10, 100, 1_000, 10_000, 100_000]),
         }
     }
 
@@ -118,14 +149,20 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let effort = args.effort();
     let mut peers = Vec::new();
     if args.peers {
-        peers::run(args, machine.core, &mut peers)?;
+        peers::run(args, &effort, machine.core, &mut peers)?;
     }
     let mut tables = Vec::new();
     if args.wants(What::Fib) {
         tables.extend(fib::measure(&effort, args.choice())?);
     }
+    if args.wants(What::Flow) {
+        tables.extend(flow::measure(&effort)?);
+    }
+    if args.wants(What::Rules) {
+        tables.extend(rules::measure(&effort));
+    }
     if args.peers {
-        peers::run(args, machine.core, &mut peers)?;
+        peers::run(args, &effort, machine.core, &mut peers)?;
     }
     let result = Record { machine, tables, peers };
     if let Some(folder) = &args.plot {

@@ -104,15 +104,16 @@ impl Namespace {
         let queues = "numrxqueues 1 numtxqueues 1";
         let netns = other.path.display();
         self.ip(&format!("link add {here} {queues} type veth peer name {there} netns {netns} {queues}"))?;
-        for (namespace, device) in [(self, here), (other, there)] {
-            let mut ethtool = Command::new("ethtool");
-            ethtool.args(["-K", device, "tx", "off"]);
-            namespace.run(ethtool)?;
-            // With NAPI on, frames that are redirected into the other end are taken.
-            let mut ethtool = Command::new("ethtool");
-            ethtool.args(["-K", device, "gro", "on"]);
-            namespace.run(ethtool)?;
+        let ends = [(self, here), (other, there)];
+        for (namespace, device) in ends {
             namespace.ip(&format!("link set {device} up"))?;
+        }
+        for (namespace, device) in ends {
+            // Receive offload switches the device's polling on, without which it takes no frames that are redirected to it. It must be
+            // up by then.
+            let mut ethtool = Command::new("ethtool");
+            ethtool.args(["-K", device, "tx", "off", "gro", "on"]);
+            namespace.run(ethtool)?;
         }
         Ok(())
     }

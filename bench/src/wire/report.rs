@@ -99,7 +99,7 @@ impl Report {
                 mean_bytes: round(deck.mean(), 1),
                 vxlan: args.vxlan,
                 trial_seconds: args.trial,
-                duration_sum: args.duration_sum,
+                duration_sum: args.duration_sum(),
                 silence_us: args.silence,
             },
             self_test: None,
@@ -134,7 +134,8 @@ impl Report {
     }
 
     fn histograms(&self) -> Vec<(String, &Histogram<u64>)> {
-        let own = self.self_test.iter().map(|own| ("self-test-idle".to_owned(), &own.idle.histogram));
+        let own = self.self_test.iter().filter_map(|own| own.idle.as_ref());
+        let own = own.map(|idle| ("self-test-idle".to_owned(), &idle.histogram));
         let devices = self.devices.iter().flat_map(|device| {
             device.latency.iter().map(|latency| {
                 let load = latency.load.replace(" %", "");
@@ -207,16 +208,20 @@ impl Report {
             let flood = own.flood.sent as f64 / own.flood.seconds;
             let _ = writeln!(
                 text,
-                "\nSelf-test, back to back: {} to {}.\nCeiling {} Mpps without loss; in a flood {} Mpps sent, {} received; \
-                 own part of an idle latency {} µs at the median, {} at the 99th percentile.",
+                "\nSelf-test, back to back: {} to {}.\nCeiling {} Mpps; in a flood {} Mpps sent, {} received.",
                 own.generator,
                 own.sink,
                 millions(own.ceiling),
                 millions(flood),
                 millions(own.flood.forwarded()),
-                micros(own.idle.ns.p50),
-                micros(own.idle.ns.p99)
             );
+            if let Some(Latency { ns, .. }) = &own.idle {
+                let (p50, p99) = (micros(ns.p50), micros(ns.p99));
+                let _ = writeln!(
+                    text,
+                    "Own part of an idle latency: {p50} µs at the median, {p99} at the 99th percentile."
+                );
+            }
         }
         self.trials_text(&mut text);
         self.throughput_text(&mut text);

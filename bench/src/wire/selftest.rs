@@ -21,10 +21,16 @@ pub(crate) struct SelfTest {
     pub(crate) sink: String,
     /// As fast as the generator can, whatever the sink takes.
     pub(crate) flood: Outcome,
-    /// The largest rate found at which every packet arrives, in packets a second.
+    /// The largest rate found at which every packet arrives, in packets a second; without a search, what arrived in the flood.
     pub(crate) ceiling: f64,
-    /// Their own part of latencies, one packet at a time.
-    pub(crate) idle: Latency,
+    /// Their own part of latencies, one packet at a time; absent without a search.
+    pub(crate) idle: Option<Latency>,
+}
+
+impl SelfTest {
+    fn new(path: &Path, flood: Outcome, ceiling: f64, idle: Option<Latency>) -> Self {
+        Self { generator: path.generator.describe(), sink: path.sink.describe(), flood, ceiling, idle }
+    }
 }
 
 /// Measures.
@@ -38,6 +44,11 @@ pub(crate) fn run(args: &Args, cores: &Cores, path: &mut Path) -> Result<SelfTes
     let most = (flood.sent as f64 / flood.seconds).max(args.min_rate);
     let goal =
         Goal { loss_ratio: 0.0, exceed_ratio: 0.5, width: 0.02, final_trial: TRIAL, duration_sum: TRIAL };
+    if let Some(rate) = args.rate {
+        // One trial needs no search: what arrived in the flood is a lower bound of the ceiling, roughly.
+        let ceiling = flood.forwarded().max(rate);
+        return Ok(SelfTest::new(path, flood, ceiling, None));
+    }
     let mut search = Search::new(vec![goal], args.min_rate, most, TRIALS);
     while let Some((rate, _)) = search.next() {
         stop::check()?;
@@ -51,7 +62,7 @@ pub(crate) fn run(args: &Args, cores: &Cores, path: &mut Path) -> Result<SelfTes
     })?;
     let outcome = path.at(1e6 / args.silence, args.duration())?;
     let idle = Latency::new("idle", &[outcome], &measure::hiccups(cores, Duration::from_millis(500)));
-    Ok(SelfTest { generator: path.generator.describe(), sink: path.sink.describe(), flood, ceiling, idle })
+    Ok(SelfTest::new(path, flood, ceiling, Some(idle)))
 }
 
 /// A thousand packets, slowly: each arrives once, in order, whole.

@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_millis(50);
 
 /// A generator and a sink, with a device under test between them, or a wire.
 pub(crate) struct Path {
-    pub(crate) generator: Box<dyn Generator>,
+    pub(crate) generator: Box<dyn Generator + Send>,
     pub(crate) sink: Sink,
     pub(crate) deck: Arc<Deck>,
     /// Where generator and sink run.
@@ -101,7 +101,7 @@ impl Outcome {
 
 impl Path {
     pub(crate) fn new(
-        generator: Box<dyn Generator>,
+        generator: Box<dyn Generator + Send>,
         sink: Sink,
         deck: Arc<Deck>,
         cores: (usize, usize),
@@ -130,8 +130,13 @@ impl Path {
                 let _ = pin::pin(Some(cores.1));
                 sink.collect(offer.run, offer.rate.unwrap_or(5e6), &sent, QUIET)
             });
-            let _ = pin::pin(Some(cores.0));
-            let counted = generator.send(&offer);
+            // On a thread of its own: what is pinned hands that on to whatever it starts.
+            let generator = scope.spawn(|| {
+                let _ = pin::pin(Some(cores.0));
+                generator.send(&offer)
+            });
+            let counted =
+                generator.join().unwrap_or_else(|_| Err("the generator's thread panicked".to_owned()));
             sent.store(counted.as_ref().map_or(0, |counted| counted.packets), Ordering::Release);
             (counted, sink.join())
         });

@@ -89,7 +89,7 @@ static WORKERS: Table = Table {
             "idle",
             Kind::Word(&["spin", "adaptive"]),
             Need::Default("\"adaptive\""),
-            "What a worker without work does: poll without pause, or spin, pause, sleep briefly, and at last block until a packet comes.",
+            "What a worker without work does: poll without pause, or poll on through silences of up to 2 ms and then block until a packet comes.",
         ),
     ],
     rules: &[],

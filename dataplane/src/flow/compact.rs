@@ -15,6 +15,8 @@ use crate::packet::plain::PlainV4;
 use super::programs::ProgramId;
 use super::{Program, Rewrite};
 
+/// More flows than this do not lie in a second-level cache.
+const SCATTERED: usize = 16 << 10;
 /// In the second word of every key, so that no key is zero.
 const TAKEN: u64 = 1 << 63;
 /// In the second word of a bridged key.
@@ -275,6 +277,12 @@ impl CompactTable {
         self.entries.prefetch(hash as usize & self.mask);
     }
 
+    /// Whether there are so many flows that a look-up misses the caches, and not a few are not where they are looked for first.
+    #[inline(always)]
+    pub fn is_scattered(&self) -> bool {
+        self.len > SCATTERED
+    }
+
     /// Asks for the lines of a flow that is not where it most likely is.
     #[inline(always)]
     pub fn prefetch_others(&self, hash: u64, key: &CompactKey) {
@@ -392,3 +400,6 @@ impl CompactTable {
 }
 
 const _: () = assert!(size_of::<CompactEntry>() == 64);
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,7 @@ impl Core {
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
         self.flows.renumber(snapshot.generation as u32);
-        let (mut work, mut admitted) = (std::mem::take(&mut self.work), std::mem::take(&mut self.admitted));
+        let mut work = std::mem::take(&mut self.work);
         let under = Under::new(snapshot);
         let mut ingress = Ingress::new(snapshot, port);
         if !self.held.is_empty() {
@@ -127,9 +127,10 @@ impl Core {
         let InPlace { done, port, dropped } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
         if done == frames.len() {
             self.stage.adopt(port, frames);
-            (self.work, self.admitted) = (work, admitted);
+            self.work = work;
             return;
         }
+        let mut admitted = std::mem::take(&mut self.admitted);
         // What a wire does not take is for the parser.
         ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
@@ -172,7 +173,7 @@ impl Core {
             if plain {
                 if work.tag.is(Kind::Tunnelled) {
                     let (Some(view), inner) = (&ingress.view, &mut ingress.inner) else { continue };
-                    if view.look_inside(snapshot, inner, frame, &self.flows.compact, work) {
+                    if view.look_inside(snapshot, inner, &mut None, frame, &self.flows.compact, work) {
                         continue;
                     }
                 } else if !work.tag.is(Kind::Parsed) {

@@ -11,7 +11,7 @@ use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, VrfId};
 use crate::flow::{CompactKey, CompactTable, Known};
 use crate::frame::Frame;
 use crate::l3::Fib;
-use crate::overlay::VtepTable;
+use crate::overlay::{self, VtepTable};
 use crate::packet::plain::{self, PlainV4, Station};
 use crate::packet::{ecn, protocol};
 use crate::snapshot::Snapshot;
@@ -215,7 +215,14 @@ impl<'a> View<'a> {
             (Lane::Routes, None) => self.scan_v4::<false, false>(frames, flows, work),
             (Lane::Routes, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
         };
-        if others > 0 && self.lane == Lane::Routes { self.scan_v6(frames, work) } else { others }
+        // A run of packets to a VTEP has no IPv6 in it.
+        let first = work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
+        let tunnelled = first && others == frames.len();
+        if others > 0 && self.lane == Lane::Routes && !tunnelled {
+            self.scan_v6(frames, work)
+        } else {
+            others
+        }
     }
 
     // Loops of their own, with the registers to themselves.
@@ -228,6 +235,7 @@ impl<'a> View<'a> {
     ) -> usize {
         let Self { scope, station, vteps, .. } = *self;
         let Some(Routes { fib, .. }) = self.routes else { return frames.len() };
+        let ports = vteps.map(VtepTable::ports).unwrap_or_default();
         let mut others = 0;
         for (frame, work) in frames.iter().zip(work) {
             let Some(plain) = plain::plain_v4(frame.bytes(), station) else {
@@ -235,19 +243,16 @@ impl<'a> View<'a> {
                 others += 1;
                 continue;
             };
-            if FLOWS {
+            if VTEPS && plain.protocol == protocol::UDP && ports.may_have(plain.destination_port()) {
+                work.put(scope, Kind::Tunnelled, &plain);
+                others += 1;
+            } else if FLOWS {
                 work.put(scope, Kind::Flow, &plain);
                 work.hash = flows.hash(&CompactKey::new(scope, &plain));
                 flows.prefetch(work.hash);
             } else {
                 work.put(scope, Kind::RouteV4, &plain);
                 fib.prefetch_v4(plain.destination());
-            }
-            if VTEPS && plain.protocol == protocol::UDP {
-                if vteps.is_some_and(|vteps| vteps.listens(plain.destination_port())) {
-                    work.tag = Tag::new(scope, Kind::Tunnelled, false);
-                    others += 1;
-                }
             }
         }
         others
@@ -284,7 +289,7 @@ impl<'a> View<'a> {
                 continue;
             }
             // Of tunnels over IPv6 the parser takes the outer headers off.
-            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.listens(port));
+            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
             match plain::plain_v6(frame.bytes(), self.station) {
                 Some(plain) if outer(plain.udp_port) => others += 1,
                 Some(plain) => {
@@ -307,26 +312,29 @@ impl<'a> View<'a> {
         flows: &CompactTable,
         work: &mut [Work],
     ) -> bool {
+        let mut last = None;
         frames.iter().zip(work).all(|(frame, work)| {
             !work.tag.is(Kind::Parsed)
-                && (!work.tag.is(Kind::Tunnelled) || self.look_inside(snapshot, inner, frame, flows, work))
+                && (!work.tag.is(Kind::Tunnelled)
+                    || self.look_inside(snapshot, inner, &mut last, frame, flows, work))
         })
     }
 
     /// A plain packet that may be to a VTEP: if what it carries is plain too, notes how that is passed. False if the parser
-    /// has to look at it. `inner` is the view of the tunnel that was seen last.
+    /// has to look at it. `inner` is the view of the tunnel that was seen last, `last` whose packet the last one was.
     #[inline(always)]
     pub(super) fn look_inside(
         &self,
         snapshot: &'a Snapshot,
         inner: &mut Option<View<'a>>,
+        last: &mut Option<overlay::Known>,
         frame: &Frame,
         flows: &CompactTable,
         work: &mut Work,
     ) -> bool {
         let Known { addresses, total, class, protocol, ports } = work.known;
         let outer = PlainV4 { addresses, ports, total, class, protocol, turning: false };
-        let Some(decap) = self.vteps.and_then(|vteps| vteps.lookup_plain(frame.bytes(), &outer)) else {
+        let Some(decap) = self.vteps.and_then(|vteps| vteps.lookup_plain(frame.bytes(), &outer, last)) else {
             return false;
         };
         if inner.is_none_or(|view| view.scope != decap.scope) {

@@ -88,6 +88,10 @@ impl Core {
             {
                 break;
             }
+            if flows.is_scattered() {
+                let flow = work.iter().filter(|work| work.tag.is(Kind::Flow));
+                flow.for_each(|work| flows.prefetch_others(work.hash, &work.flow_key()));
+            }
             let inner = ingress.inner.as_ref();
             let Some(first) = work.first() else { break };
             let view = if first.strip == 0 { Some(view) } else { inner };

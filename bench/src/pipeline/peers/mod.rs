@@ -112,6 +112,11 @@ impl Peers {
         Ok(())
     }
 
+    /// Whether testpmd has 2 MB pages.
+    pub(super) fn huge(&self) -> bool {
+        self.huge
+    }
+
     /// The repeats of T0, and the peers' costs without the least of them, in cycles a packet.
     pub(super) fn costs(&self) -> (&[f64], BTreeMap<&'static str, PeerCosts>) {
         let least = |values: &Vec<f64>| values.iter().copied().fold(f64::INFINITY, f64::min);

@@ -108,10 +108,16 @@ vni = 100
 bridge = "lan"
 "#;
 
+/// A translator of sources called `outside`, with ports enough for a million hosts.
+pub(super) const NAT: &str = r#"
+[service.outside.nat]
+snat = { to = "203.0.113.0/27" }
+"#;
+
 /// Bounds for `flows` flows, in tables that are not crowded.
 pub(super) fn limits(flows: usize) -> String {
     let bound = (2 * flows).max(262_144);
-    format!("[limits]\nflows = {bound}\nsessions = {bound}\n")
+    format!("[limits]\nflows = {bound}\nsessions = {bound}\nnat-bindings = {bound}\n")
 }
 
 /// A stateful firewall of `rules` rules called `edge`, of which only the last matches the workloads' packets.

@@ -96,10 +96,10 @@ fn guarded(flows: usize, rules: usize) -> String {
         + &config::chain("\"edge\"")
 }
 
-/// Into a tunnel behind a stateful firewall of so many rules.
-fn tunnelled_chain(flows: usize, rules: usize) -> String {
+/// Into a tunnel behind a stateful firewall of so many rules and a translator.
+fn whole_chain(flows: usize, rules: usize) -> String {
     let ports = config::limits(flows) + config::PORTS + config::TUNNEL + config::INTO_TUNNEL;
-    ports + &config::firewall(rules) + &config::chain("\"edge\"")
+    ports + &config::firewall(rules) + config::NAT + &config::chain("\"edge\", \"outside\"")
 }
 
 /// All workloads, in the order in which they are reported.
@@ -174,11 +174,43 @@ pub(super) const ALL: &[Workload] = &[
         ..PLAIN
     },
     Workload {
+        name: "W7",
+        title: "NAT44, 10 k sessions",
+        flows: 10_000,
+        traffic: Traffic::FromMany,
+        configure: |flows| {
+            let ports = config::limits(flows) + config::PORTS + config::ROUTE;
+            ports + config::NAT + &config::chain("\"outside\"")
+        },
+        aim: Some(60.0),
+        ..PLAIN
+    },
+    Workload {
+        name: "W8",
+        title: "firewall, NAT44 and VXLAN encapsulation, 10 k flows",
+        flows: 10_000,
+        traffic: Traffic::FromMany,
+        configure: |flows| whole_chain(flows, 100),
+        aim: Some(80.0),
+        ..PLAIN
+    },
+    Workload {
+        name: "W9",
+        title: "W8's chain, 1 M flows in random order",
+        flows: 1 << 20,
+        order: Order::Random,
+        traffic: Traffic::FromMany,
+        configure: |flows| whole_chain(flows, 100),
+        aim: Some(160.0),
+        counted: false,
+        ..PLAIN
+    },
+    Workload {
         name: "first",
-        title: "first packets of flows: firewall with 1 k rules, VXLAN",
+        title: "first packets of flows, W8's chain with 1 k rules",
         flows: 1 << 16,
         traffic: Traffic::FromMany,
-        configure: |flows| tunnelled_chain(flows, 1000),
+        configure: |flows| whole_chain(flows, 1000),
         first: true,
         counted: false,
         ..PLAIN

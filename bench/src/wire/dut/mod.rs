@@ -13,7 +13,7 @@ mod testpmd;
 mod weir;
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -98,6 +98,7 @@ impl Dut {
             tester.ip(&format!("link set {device} address {mac}"))?;
             namespace.ip(&format!("link set {other} address {own}"))?;
         }
+        await_carrier(&namespace, &inner)?;
         let started = match kind {
             Kind::Weir => weir::start(setting, &namespace, input, output, "spin"),
             Kind::WeirAdaptive => weir::start(setting, &namespace, input, output, "adaptive"),
@@ -167,6 +168,26 @@ struct Started {
     version: String,
     notes: Vec<String>,
     child: Option<Child>,
+}
+
+/// Waits until devices pass frames: the kernel takes up to a second to tell queueing of a new carrier.
+fn await_carrier(namespace: &Namespace, devices: &[String]) -> Result<(), String> {
+    let started = Instant::now();
+    for device in devices {
+        loop {
+            let mut command = Command::new("ip");
+            command.args(["link", "show", device]);
+            let text = namespace.run(command)?;
+            if text.contains("state UP") && !text.contains("qdisc noop ") {
+                break;
+            }
+            if started.elapsed() > START {
+                return Err(format!("{device} has no carrier: {text}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    Ok(())
 }
 
 /// Waits until `ready` says so; gives up when the process ends or takes too long, and tells the end of its log.

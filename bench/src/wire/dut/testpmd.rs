@@ -15,12 +15,14 @@ pub(super) fn start(
         return Err("it cannot encapsulate".to_owned());
     }
     let log = setting.directory.join("testpmd.log");
-    let mut command = Command::new("dpdk-testpmd");
+    // Its messages go to a file, where they would be kept back.
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", "dpdk-testpmd"]);
     let lcores = format!("0@{},1@{}", setting.other_core, setting.core);
     command.args([
         "--no-pci",
-        "--in-memory",
         "--no-huge",
+        "--no-shconf",
         "-m",
         "256",
         "--no-telemetry",
@@ -34,7 +36,7 @@ pub(super) fn start(
     command.args(["--no-mlockall", "--auto-start", "--stats-period=3600", "--rxd=1024", "--txd=1024"]);
     command.arg(format!("--eth-peer=1,{SINK}"));
     let mut child = namespace.spawn(&command, log.clone())?;
-    let started = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("Port statistics"));
+    let started = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("start packet forwarding"));
     await_ready(&mut child, &log, started)?;
     let version = lab::run(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "dpdk"]));
     let notes = vec![

@@ -7,7 +7,7 @@ use weir_dataplane::frame::{BURST, Frame, FrameCache};
 use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue};
 
-use super::{Generator, Offer, Sent, stop};
+use super::{Generator, Offer, Sent, sleep_until_shortly_before, stop};
 use crate::wire::clock::now;
 use crate::wire::deck::Deck;
 use crate::wire::port;
@@ -114,6 +114,9 @@ impl Generator for AfXdp {
             let count = self.burst.len() as u64;
             if count == 0 {
                 self.discard();
+                if let Some(interval) = interval {
+                    sleep_until_shortly_before(start + (sent as f64 * interval) as u64);
+                }
                 std::hint::spin_loop();
                 continue;
             }

@@ -2,11 +2,17 @@
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use libbpf_rs::{MapCore, MapFlags, MapMut, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapMut, Object, ObjectBuilder, OpenObject};
+use nix::sys::pthread::{pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
+use signal_hook::consts::SIGUSR2;
 
-use super::{Generator, Offer, Sent, run, stop};
+use super::{Generator, LOW, Offer, Sent, run, stop};
 use crate::wire::clock::now;
 use crate::wire::deck::Deck;
 use crate::wire::lab;
@@ -16,13 +22,13 @@ use crate::wire::lab;
 struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/generate.bpf.o")));
 
-/// Runs of the program in one system call. Idle runs cost some 40 ns each, so this is a few milliseconds.
-const REPEAT: u32 = 1 << 16;
-/// Runs between two flushes to the device. At low rates each packet must leave at once.
+/// Runs between two flushes to the device; at low rates each packet leaves at once.
 const BATCH: u32 = 64;
-const HASTY: u32 = 1;
-/// Below this rate packets leave at once.
-const LOW: f64 = 50_000.0;
+const ALONE: u32 = 1;
+/// How often it is asked whether everything is sent.
+const WATCH: Duration = Duration::from_millis(1);
+/// Longest that the kernel may take to start.
+const START: Duration = Duration::from_secs(5);
 
 /// Sends live frames.
 pub(crate) struct Live {
@@ -58,7 +64,14 @@ impl Control {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let long = |n: usize| bytes.get(n * 8..n * 8 + 8)?.try_into().ok().map(u64::from_ne_bytes);
-        Some(Self { stop: long(2)?, count: long(3)?, next: long(4)?, late: long(5)?, ..Self::default() })
+        Some(Self {
+            start: long(0)?,
+            stop: long(2)?,
+            count: long(3)?,
+            next: long(4)?,
+            late: long(5)?,
+            ..Self::default()
+        })
     }
 }
 
@@ -101,16 +114,60 @@ impl Live {
         written.map_err(|error| error.to_string())
     }
 
-    /// Runs the program for a few milliseconds.
-    fn turn(&mut self, batch: u32) -> Result<(), String> {
+    /// Runs the program until it has nothing more to send: in one call, because the kernel waits for an RCU grace period at the start
+    /// and the end of each.
+    fn run(&mut self, batch: u32) -> Result<Control, String> {
+        let handle = map(&mut self.object, "control")?;
+        let handle = MapHandle::try_from(&handle).map_err(|error| error.to_string())?;
         let program = self.object.progs_mut().next().ok_or("the generator's object has no program")?;
-        match run::live_frames(program.as_fd(), 60, REPEAT, batch) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => Err(format!(
-                "running the generator on {}: {error} (live frames need Linux 5.18)",
-                self.device
-            )),
-            _ => Ok(()),
+        let program = program.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+        interruptible()?;
+        std::thread::scope(|scope| {
+            let (tell, told) = channel();
+            let runner = scope.spawn(move || {
+                let _ = tell.send(pthread_self());
+                run::live_frames(program.as_fd(), 60, i32::MAX as u32, batch)
+            });
+            let thread = told.recv().map_err(|error| error.to_string())?;
+            let state = watch(&handle, || runner.is_finished());
+            while !runner.is_finished() {
+                let _ = pthread_kill(thread, Signal::SIGUSR2);
+                std::thread::sleep(WATCH);
+            }
+            match runner.join() {
+                Ok(Err(error)) if error.kind() != ErrorKind::Interrupted => Err(format!(
+                    "running the generator on {}: {error} (live frames need Linux 5.18)",
+                    self.device
+                )),
+                Err(_) => Err("the generator's thread panicked".to_owned()),
+                _ => state,
+            }
+        })
+    }
+}
+
+/// Has a signal end system calls and do nothing else.
+fn interruptible() -> Result<(), String> {
+    static ONCE: OnceLock<bool> = OnceLock::new();
+    let flag = || signal_hook::flag::register(SIGUSR2, Arc::new(AtomicBool::new(false))).is_ok();
+    if *ONCE.get_or_init(flag) { Ok(()) } else { Err("cannot register a signal".to_owned()) }
+}
+
+/// Waits until everything is sent, the time is up, or the user wants to stop.
+fn watch(control: &MapHandle, finished: impl Fn() -> bool) -> Result<Control, String> {
+    let begun = Instant::now();
+    loop {
+        let over = finished();
+        let value = control.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| error.to_string())?;
+        let state = value.as_deref().and_then(Control::decode).ok_or("the generator's state is gone")?;
+        let sent = state.next >= state.count || (state.start > 0 && now() > state.stop);
+        if over || sent || stop::requested() {
+            return Ok(state);
         }
+        if state.start == 0 && begun.elapsed() > START {
+            return Err("the kernel did not run the generator".to_owned());
+        }
+        std::thread::sleep(WATCH);
     }
 }
 
@@ -141,14 +198,11 @@ impl Generator for Live {
     }
 
     fn send(&mut self, offer: &Offer) -> Result<Sent, String> {
-        let start = now() + 200_000;
-        let limit = u64::try_from(offer.limit.as_nanos()).unwrap_or(u64::MAX);
         let interval =
             offer.rate.map_or(0, |rate| ((1e9 / rate) * f64::from(1 << 20)).round().max(1.0) as u64);
         let control = Control {
-            start,
             interval,
-            stop: start.saturating_add(limit),
+            stop: u64::try_from(offer.limit.as_nanos()).unwrap_or(u64::MAX / 2),
             count: offer.count,
             cards: self.cards,
             ifindex: self.ifindex,
@@ -156,16 +210,11 @@ impl Generator for Live {
             ..Control::default()
         };
         self.prepare(&control)?;
-        let batch = if offer.rate.is_some_and(|rate| rate < LOW) { HASTY } else { BATCH };
-        loop {
-            self.turn(batch)?;
-            let state = self.control()?;
-            let over = state.next >= state.count || now() > state.stop;
-            if over || stop::requested() {
-                let elapsed = Duration::from_nanos(now().min(state.stop).saturating_sub(start));
-                return Ok(Sent { packets: state.next, elapsed, late: Duration::from_nanos(state.late) });
-            }
-        }
+        let state = self.run(if offer.rate.is_some_and(|rate| rate < LOW) { ALONE } else { BATCH })?;
+        // Between the last look and the end a few more may have left.
+        let state = self.control().unwrap_or(state);
+        let elapsed = Duration::from_nanos(now().min(state.stop).saturating_sub(state.start));
+        Ok(Sent { packets: state.next, elapsed, late: Duration::from_nanos(state.late) })
     }
 }
 

@@ -10,11 +10,15 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::now;
 use super::deck::Deck;
 use super::stop;
 
 pub(crate) use afxdp::AfXdp;
 pub(crate) use live::Live;
+
+/// Below this many packets a second each is sent at once, and none is given up.
+const LOW: f64 = 50_000.0;
 
 /// One trial's packets.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +34,14 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// `rate` packets a second for `duration`, and a hundredth more to catch up in.
+    /// `rate` packets a second for `duration`, and a hundredth more to catch up in. At a low rate the generator is not what is short:
+    /// there is time enough to wait for its core.
     pub(crate) fn at(run: u16, rate: f64, duration: Duration) -> Self {
         let count = (rate * duration.as_secs_f64()).round().max(1.0) as u64;
-        let grace = (duration / 100).max(Duration::from_millis(5));
+        let grace = match rate < LOW {
+            true => Duration::from_secs(2),
+            false => (duration / 100).max(Duration::from_millis(5)),
+        };
         Self { run, rate: Some(rate), count, limit: duration + grace }
     }
 
@@ -74,10 +82,22 @@ pub(crate) enum Kind {
     Afxdp,
 }
 
+/// What a sleeping thread may oversleep: the kernel's timer slack, and waking up.
+const MARGIN: u64 = 150_000;
+
+/// Sleeps if `due` is far enough for it; the rest is for polling.
+fn sleep_until_shortly_before(due: u64) {
+    let ahead = due.saturating_sub(now());
+    if ahead > 2 * MARGIN {
+        // Now and then the user is asked whether to go on.
+        std::thread::sleep(Duration::from_nanos((ahead - MARGIN).min(100_000_000)));
+    }
+}
+
 /// A generator of `deck` out of `device`.
-pub(crate) fn open(kind: Kind, device: &str, deck: &Arc<Deck>) -> Result<Box<dyn Generator>, String> {
-    let afxdp = || AfXdp::open(device, Arc::clone(deck)).map(|it| Box::new(it) as Box<dyn Generator>);
-    let live = || Live::open(device, deck).map(|it| Box::new(it) as Box<dyn Generator>);
+pub(crate) fn open(kind: Kind, device: &str, deck: &Arc<Deck>) -> Result<Box<dyn Generator + Send>, String> {
+    let afxdp = || AfXdp::open(device, Arc::clone(deck)).map(|it| Box::new(it) as Box<dyn Generator + Send>);
+    let live = || Live::open(device, deck).map(|it| Box::new(it) as Box<dyn Generator + Send>);
     match kind {
         Kind::Live => live(),
         Kind::Afxdp => afxdp(),

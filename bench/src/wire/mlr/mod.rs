@@ -13,7 +13,7 @@ mod reference;
 mod tests;
 
 pub(crate) use classify::{Class, classify, conditional_throughput};
-pub(crate) use search::{Bounds, GoalResult, Search};
+pub(crate) use search::{GoalResult, Search};
 
 use serde::Serialize;
 

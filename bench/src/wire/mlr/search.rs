@@ -23,13 +23,6 @@ pub(crate) struct Bounds {
     pub(crate) upper: Option<f64>,
 }
 
-impl Bounds {
-    /// Distance as a part of the upper bound.
-    pub(crate) fn width(&self) -> Option<f64> {
-        Some((self.upper? - self.lower?) / self.upper?)
-    }
-}
-
 /// What was found for a goal (Goal Result, section 4.8).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct GoalResult {

@@ -53,9 +53,9 @@ impl Entry for u32 {
 }
 
 /// From so many ranges of addresses on (a route makes at most two) the table lies on huge pages, all of it in memory.
-const DENSE_FROM: usize = 4096;
+const DENSE_FROM: usize = 2048;
 /// Bytes of other than zero that a table may have in memory otherwise.
-const SPARSE: usize = 1 << 20;
+const SPARSE: usize = 4 << 20;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
