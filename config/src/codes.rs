@@ -71,6 +71,7 @@ codes! {
     UNUSED = "unused", "Something is defined that nothing uses (warning).";
     IGNORED_KEY = "ignored-key", "A key has no effect at that place (warning).";
     TOO_MANY = "too-many", "There are more findings than are shown.";
+    DOES_NOT_FIT = "does-not-fit", "The machine has less memory than the configuration asks for.";
     BAD_ROUTE = "bad-route", "An item of ROUTES does not follow its grammar.";
 }
 

@@ -27,7 +27,7 @@ pub use codes::{CODES, Code};
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Related, Severity};
 pub use diff::{Change, ChangeKind, diff};
 pub use environment::from_environment;
-pub use load::{LoadError, Loaded, from_json, load, load_json, load_str};
+pub use load::{LoadError, Loaded, does_not_fit, from_json, load, load_json, load_str};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::*;
 pub use render::to_json;
