@@ -158,10 +158,19 @@ pub(super) fn frames_fit(memory: &Memory) -> Result<(), DoesNotFit> {
     }
 }
 
-/// Bytes that this process may still take: what the machine has left, or its control group if that is less.
+/// Bytes that this process may still take: what the machine has left, its control group, or its limit of address space, whichever is least.
 pub(super) fn available() -> Option<u64> {
     let machine = of_meminfo("MemAvailable:", 1024);
-    [machine, of_control_group()].into_iter().flatten().min()
+    [machine, of_control_group(), of_address_space()].into_iter().flatten().min()
+}
+
+/// What RLIMIT_AS leaves; `None` if there is no such limit.
+fn of_address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let most: u64 = most.split_whitespace().next()?.parse().ok()?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    Some(most.saturating_sub(field_of(&status, "VmSize:", 1024)?))
 }
 
 fn of_meminfo(field: &str, unit: u64) -> Option<u64> {
@@ -185,7 +194,11 @@ fn of_control_group() -> Option<u64> {
     within
         .filter_map(|group| {
             let most = number(&group.join("memory.max"))?;
-            Some(most.saturating_sub(number(&group.join("memory.current")).unwrap_or(0)))
+            let used = number(&group.join("memory.current")).unwrap_or(0);
+            // Cached files count as used and give way.
+            let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+            let cached = field_of(&stat, "inactive_file ", 1).unwrap_or(0);
+            Some(most.saturating_sub(used.saturating_sub(cached)))
         })
         .min()
 }
