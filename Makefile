@@ -8,10 +8,11 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release demo test unit fuzz bench lint
+.PHONY: help setup build release deb demo test unit fuzz lint image ship
+.PHONY: bench bench-quick bench-wire bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
 
 setup: ## Install missing Debian packages, check the Rust compiler
 	@scripts/setup.sh
@@ -21,6 +22,10 @@ build: setup ## Build everything for development and tests
 
 release: setup ## Build the optimised binary, target/release/weir
 	cargo build --release --bin weir
+
+deb: setup ## Build the Debian package and prove it: lintian, install, upgrade, purge, a booted systemd (needs root or sudo)
+	$(SUDO) scripts/ship/deb.sh
+	$(SUDO) scripts/ship/systemd.sh
 
 demo: build ## Watch two sites talk through two weirs (needs root or sudo)
 	$(SUDO) target/debug/demo
@@ -35,8 +40,32 @@ unit: setup ## Run the tests that need no privilege
 fuzz: setup ## Run every fuzz target for FUZZ_SECONDS
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
-bench: setup ## Measure the engine in memory
-	cargo run --release -p weir-bench -- pipeline
+bench: setup ## Measure everything beside DPDK and Open vSwitch, under 15 minutes (needs root or sudo)
+	@scripts/bench.sh full
+
+bench-quick: setup ## Measure the engine alone, two minutes
+	@scripts/bench.sh quick
+
+bench-wire: setup ## Measure packets over veth beside the kernel and testpmd, two minutes (needs root or sudo)
+	@scripts/bench.sh wire
+
+bench-instructions: setup ## Count instructions a packet, and compare them with the baseline
+	@scripts/bench.sh instructions
+
+bench-bless: setup ## Make today's instruction counts the baseline
+	@scripts/bench.sh bless
+
+bench-peers: ## Install the packet engines that weir is compared with
+	@scripts/bench.sh peers
+
+bench-pages: setup ## Write the figures of docs/benchmarks/ into the pages that show them
+	@scripts/bench.sh pages
+
+image: setup ## Build the container image: target/image/weir-small.oci.tar
+	scripts/image.sh small
+
+ship: setup ## Build and prove what weir is shipped in: image, manifests, packages (needs root or sudo)
+	scripts/ship.sh
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check

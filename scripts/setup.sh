@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=(clang gcc g++ make pkg-config libc6-dev libelf-dev zlib1g-dev)
-lab=(iproute2 iputils-ping ethtool tcpdump tshark util-linux procps)
+lab=(iproute2 iputils-ping ethtool tcpdump tshark util-linux procps strace)
 
 missing=()
 for package in "${build[@]}" "${lab[@]}"; do

@@ -105,5 +105,7 @@ fn view(meta: &Meta, tuple: Tuple) -> FlowView<'_> {
         direction: Direction::Forward,
         established: false,
         now: 1,
+        translations: weir_dataplane::decision::Translations::none(),
+        ways: &weir_dataplane::decision::NoWays,
     }
 }

@@ -3,8 +3,13 @@
 //! What is measured, how, and what is not: `docs/benchmarking.md`.
 
 mod common;
+mod instructions;
 mod pipeline;
+mod report;
 pub mod rules;
+mod scale;
+mod tables;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -23,12 +28,25 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Tables(tables::Args),
+    Scale(scale::Args),
+    Instructions(instructions::Args),
+    Report(report::Args),
+    #[command(hide = true)]
+    Count(instructions::CountArgs),
+    Wire(wire::Args),
 }
 
 /// Runs the subcommand that the process's arguments ask for.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Tables(args) => tables::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Count(args) => instructions::count(&args),
+        Command::Wire(args) => wire::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

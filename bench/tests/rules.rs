@@ -50,6 +50,8 @@ fn agrees(kind: Kind, v6: bool, count: usize, packets: usize) {
             direction: Direction::Forward,
             established: false,
             now: 1,
+            translations: weir_dataplane::decision::Translations::none(),
+            ways: &weir_dataplane::decision::NoWays,
         };
         let expected = matchers.iter().position(|matcher| matcher.matches(&view, Some(&tuple)));
         assert_eq!(set.lookup(&view, Some(&tuple)), expected, "{kind:?}: {tuple:?}");

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::MacAddress;
 use crate::model::*;
+use crate::nat;
 use crate::text::{self, Burst};
 use crate::tree::{Entry, Node};
 
@@ -44,7 +45,7 @@ fn named<T>(root: &Node, section: &str, read: impl Fn(&Entry) -> T) -> BTreeMap<
     entries.iter().map(|entry| (entry.key.clone(), read(entry))).collect()
 }
 
-fn records<'a>(node: &'a Node, section: &str) -> &'a [Node] {
+pub(crate) fn records<'a>(node: &'a Node, section: &str) -> &'a [Node] {
     node.get(section).map(Node::elements).unwrap_or_default()
 }
 
@@ -55,11 +56,11 @@ fn crossed_interfaces(root: &Node) -> BTreeMap<String, String> {
     entries.iter().flat_map(|entry| ends(entry).into_iter().map(|end| (end, entry.key.clone()))).collect()
 }
 
-fn text<T>(node: &Node, key: &str, read: impl Fn(&str) -> text::Parsed<T>) -> Option<T> {
+pub(crate) fn text<T>(node: &Node, key: &str, read: impl Fn(&str) -> text::Parsed<T>) -> Option<T> {
     node.get(key).and_then(Node::text).and_then(|text| read(text).ok())
 }
 
-fn word<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+pub(crate) fn word<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     node.get(key).and_then(Node::text)
 }
 
@@ -68,15 +69,15 @@ fn texts(node: &Node, key: &str) -> Vec<String> {
 }
 
 /// The readable elements of a key that takes one or a list.
-fn many<T>(node: &Node, key: &str, read: impl Fn(&Node) -> Option<T>) -> Vec<T> {
+pub(crate) fn many<T>(node: &Node, key: &str, read: impl Fn(&Node) -> Option<T>) -> Vec<T> {
     node.get(key).map(Node::one_or_many).unwrap_or_default().iter().filter_map(read).collect()
 }
 
-fn prefixes(node: &Node, key: &str) -> Vec<IpNet> {
+pub(crate) fn prefixes(node: &Node, key: &str) -> Vec<IpNet> {
     many(node, key, |element| text::prefix(element.text()?).ok())
 }
 
-fn number<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
+pub(crate) fn number<T: TryFrom<i64>>(node: &Node, key: &str) -> Option<T> {
     node.get(key).and_then(Node::integer).and_then(|number| T::try_from(number).ok())
 }
 
@@ -104,6 +105,7 @@ fn limits(node: &Node) -> Limits {
         held_packets: number(node, "held-packets").unwrap_or(default.held_packets),
         macs: number(node, "macs").unwrap_or(default.macs),
         meters: number(node, "meters").unwrap_or(default.meters),
+        nat_bindings: number(node, "nat-bindings").unwrap_or(default.nat_bindings),
         icmp_errors_per_second: number(node, "icmp-errors-per-second")
             .unwrap_or(default.icmp_errors_per_second),
     }
@@ -132,6 +134,11 @@ fn port(entry: &Entry, crossed: &BTreeMap<String, String>) -> Port {
             Some("native") => XdpMode::Native,
             Some("generic") => XdpMode::Generic,
             _ => XdpMode::Auto,
+        },
+        xsk_map: match word(node, "xsk-map") {
+            Some("plugin") => XskMap::Plugin,
+            Some("pinned") => XskMap::Pinned,
+            _ => XskMap::Own,
         },
         mac: text(node, "mac", text::mac),
         mtu: number(node, "mtu"),
@@ -227,11 +234,12 @@ fn cross_connect(node: &Node) -> CrossConnect {
 }
 
 fn service(node: &Node) -> Service {
-    match node.get("policer") {
-        Some(policer) => {
+    match (node.get("policer"), node.get("nat")) {
+        (Some(policer), _) => {
             Service::Policer(Policer { rules: records(policer, "rules").iter().map(policer_rule).collect() })
         }
-        None => {
+        (None, Some(nat)) => Service::Nat(nat::build(nat)),
+        (None, None) => {
             let empty = Node::empty_table();
             Service::Firewall(firewall(node.get("firewall").unwrap_or(&empty)))
         }
@@ -299,7 +307,7 @@ fn scope(text: &str) -> Option<ClassifyScope> {
     }
 }
 
-fn matches(node: &Node, protocol: &str, from: &str, to: &str) -> Match {
+pub(crate) fn matches(node: &Node, protocol: &str, from: &str, to: &str) -> Match {
     Match {
         protocol: number(node, protocol).or_else(|| text(node, protocol, text::protocol).flatten()),
         from: prefixes(node, from),
@@ -314,7 +322,7 @@ fn matches(node: &Node, protocol: &str, from: &str, to: &str) -> Match {
     }
 }
 
-fn port_range(node: &Node) -> Option<PortRange> {
+pub(crate) fn port_range(node: &Node) -> Option<PortRange> {
     match node.integer() {
         Some(number) => u16::try_from(number).ok().map(|port| PortRange { first: port, last: port }),
         None => text::port_range(node.text()?).ok(),

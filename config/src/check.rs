@@ -10,7 +10,7 @@ use crate::tree::{Entry, Node, Value};
 /// Reports everything about the tree that is not as the schema says.
 pub(crate) fn check(root: &Node, sink: &mut Sink<'_>) {
     let defined = Defined::collect(root);
-    let mut checker = Checker { defined, sink, path: Vec::new() };
+    let mut checker = Checker { defined, sink, path: Vec::new(), partial: false };
     checker.table(root, &ROOT);
 }
 
@@ -18,6 +18,9 @@ struct Checker<'a, 'b> {
     defined: Defined,
     sink: &'a mut Sink<'b>,
     path: Vec<String>,
+    /// Inside a `[node]` section, which is part of a configuration: what is absent may stand elsewhere, and so may what is
+    /// referred to.
+    partial: bool,
 }
 
 impl Checker<'_, '_> {
@@ -44,7 +47,8 @@ impl Checker<'_, '_> {
         for rule in table.rules {
             self.rule(node, table, rule);
         }
-        for key in table.keys.iter().filter(|key| is_missing(key, node, table)) {
+        let whole = !self.partial;
+        for key in table.keys.iter().filter(|key| whole && is_missing(key, node, table)) {
             let message = format!("{} needs the key `{}`: {}", table.title, key.name, key.kind.describe());
             self.inside(key.name, |c| c.report(At::Value, error(codes::MISSING_KEY, message)));
         }
@@ -64,6 +68,7 @@ impl Checker<'_, '_> {
 
     fn rule(&mut self, node: &Node, table: &'static Table, rule: &Rule) {
         match rule {
+            Rule::AtLeastOne(_) if self.partial => {}
             Rule::AtLeastOne(keys) => {
                 // A misspelt key is an error of its own; do not ask for it again.
                 let misspelt = node.entries().iter().any(|e| !table.keys.iter().any(|key| key.name == e.key));
@@ -165,6 +170,8 @@ impl Checker<'_, '_> {
     fn form(&mut self, text: &str, form: Form) {
         let result = match form {
             Form::Ip => text::ip(text).map(drop),
+            Form::Ipv4 => text::ipv4(text).map(drop),
+            Form::Pool => text::pool(text).map(drop),
             Form::Address => text::address(text).map(drop),
             Form::Prefix => text::prefix(text).map(drop),
             Form::Mac => text::mac(text).map(drop),
@@ -187,6 +194,9 @@ impl Checker<'_, '_> {
     }
 
     fn reference(&mut self, name: &str, to: Ref) {
+        if self.partial {
+            return;
+        }
         if let Err(finding) = self.defined.check(to, name) {
             self.report(At::Value, finding);
         }
@@ -220,12 +230,15 @@ impl Checker<'_, '_> {
                 format!("write `{}`", table.title),
             );
         };
+        let outside = self.partial;
+        self.partial |= matches!(names, Names::Node);
         for entry in node.entries() {
             self.inside(entry.key.as_str(), |c| {
                 c.name(&entry.key, names);
                 c.table(&entry.node, table);
             });
         }
+        self.partial = outside;
     }
 
     fn name(&mut self, name: &str, names: Names) {
@@ -237,6 +250,11 @@ impl Checker<'_, '_> {
             ),
             Names::Except(_) => {
                 if let Err(bad) = text::name(name) {
+                    self.bad(At::Key, bad);
+                }
+            }
+            Names::Node => {
+                if let Err(bad) = text::node(name) {
                     self.bad(At::Key, bad);
                 }
             }

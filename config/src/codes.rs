@@ -59,6 +59,14 @@ codes! {
     CROSS_CONNECT_END = "cross-connect-end", "An end of a cross-connect is used twice or belongs to a VRF or bridge.";
     TOO_MANY_POLICERS = "too-many-policers", "A chain has more policers than a program can meter.";
     REPEATED_HOP = "repeated-hop", "A chain names the same service twice.";
+    TOO_MANY_TRANSLATORS = "too-many-translators", "A chain has more than one translator of addresses.";
+    NAT_OUTSIDE_VRF = "nat-outside-vrf", "Bridged or cross-connected packets are sent into a chain that translates addresses.";
+    NAT_PROTOCOL = "nat-protocol", "Sources of a protocol are translated that has no ports or identifiers.";
+    BAD_POOL = "bad-pool", "A pool has an address that belongs to somebody else, or mixes addresses and words.";
+    OVERLAPPING_POOLS = "overlapping-pools", "Two pools share some of their addresses and ports, but not all.";
+    PORT_RANGES = "port-ranges", "Ports are not mapped one to one: a range is missing, or of another length.";
+    POOL_NOT_CONNECTED = "pool-not-connected", "A pool's addresses are in no subnet of any interface (warning).";
+    SHORT_TIMEOUT = "short-timeout", "A timeout is shorter than the standards ask for (warning).";
     PORTS_WITHOUT_PROTOCOL = "ports-without-protocol", "Ports are matched in a protocol that has none.";
     FLAGS_WITHOUT_TCP = "flags-without-tcp", "TCP flags are matched outside TCP.";
     TYPE_WITHOUT_ICMP = "type-without-icmp", "ICMP types are matched outside ICMP and ICMPv6.";
@@ -70,6 +78,8 @@ codes! {
     TUNNEL_MTU = "tunnel-mtu", "A tunnel's MTU does not fit the underlay's (warning).";
     UNUSED = "unused", "Something is defined that nothing uses (warning).";
     IGNORED_KEY = "ignored-key", "A key has no effect at that place (warning).";
+    NODE_UNKNOWN = "node-unknown", "The file has `[node]` sections, and weir was not told which node it is (warning).";
+    OTHER_NODES = "other-nodes", "A node that no `[node]` section is for would refuse the file (warning).";
     TOO_MANY = "too-many", "There are more findings than are shown.";
     DOES_NOT_FIT = "does-not-fit", "The machine has less memory than the configuration asks for.";
     BAD_ROUTE = "bad-route", "An item of ROUTES does not follow its grammar.";

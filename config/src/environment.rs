@@ -49,6 +49,7 @@ fn port(device: String, prefixes: &[IpNet]) -> Port {
         device: Some(device),
         mode: PortMode::Shared,
         xdp: XdpMode::Auto,
+        xsk_map: XskMap::Own,
         mac: None,
         mtu: None,
         prefixes: prefixes.to_vec(),

@@ -9,6 +9,7 @@
 mod build;
 mod check;
 mod codes;
+mod device;
 mod diagnostic;
 mod diff;
 mod environment;
@@ -16,6 +17,8 @@ mod load;
 mod mac;
 pub mod model;
 mod names;
+mod nat;
+mod node;
 mod render;
 mod schema;
 mod sink;
@@ -24,11 +27,17 @@ mod tree;
 mod validate;
 
 pub use codes::{CODES, Code};
+pub use device::DeviceName;
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Related, Severity};
 pub use diff::{Change, ChangeKind, diff};
 pub use environment::from_environment;
-pub use load::{LoadError, Loaded, does_not_fit, from_json, load, load_json, load_str};
+pub use load::{
+    LoadError, Loaded, does_not_fit, from_json, load, load_json, load_json_for, load_str,
+    load_str_everywhere, load_str_for,
+};
 pub use mac::{MacAddress, MacAddressError};
 pub use model::*;
+pub use nat::{AddressRange, DEFAULT_NAT_PORTS, DnatRule, Filtering, Nat, NatTimeouts, SnatRule, SnatTarget};
+pub use node::Identity;
 pub use render::to_json;
-pub use schema::{reference, schema};
+pub use schema::{manual, reference, schema};

@@ -7,7 +7,8 @@ use crate::check::check;
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::model::Config;
-use crate::sink::{At, Sink, error};
+use crate::node::{self, Identity};
+use crate::sink::{At, Sink, error, warning};
 use crate::tree::{self, Node};
 use crate::validate::validate;
 
@@ -69,12 +70,105 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 /// Every error and warning, in the order of the text. After a syntax error nothing else is looked at, other
 /// than further syntax errors.
 pub fn load_str(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    load_str_for(file_name, text, &Identity::default())
+}
+
+/// Validates TOML text as one machine sees it: its `[node]` sections are laid over the rest. Of the other sections only the
+/// shape is checked: keys, types and forms.
+///
+/// # Errors
+///
+/// As [`load_str`].
+pub fn load_str_for(file_name: &str, text: &str, identity: &Identity) -> Result<Loaded, Diagnostics> {
     let (root, errors) = tree::from_toml(text);
-    let mut sink = Sink::for_toml(file_name, text, &root);
+    let seen = node::overlay(&root, identity);
+    let mut sink = Sink::for_toml(file_name, text, &seen);
     for error in &errors {
         sink.report_syntax(error);
     }
-    finish(&root, sink)
+    finish(&seen, sink, identity)
+}
+
+/// Validates TOML text for every machine that it has a `[node]` section for, and for one that it has none for.
+///
+/// # Errors
+///
+/// Every error and warning, in the order of the text; what only some nodes see names them.
+pub fn load_str_everywhere(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    let (root, errors) = tree::from_toml(text);
+    let sections: Vec<&str> = node::sections(&root).map(|section| section.key.as_str()).collect();
+    if sections.is_empty() || !errors.is_empty() {
+        return load_str(file_name, text);
+    }
+    let mut found = Found::default();
+    let mut config = None;
+    for section in &sections {
+        match load_str_for(file_name, text, &Identity::of_section(section)) {
+            Ok(loaded) => {
+                found.add(section, loaded.warnings);
+                config.get_or_insert(loaded.config);
+            }
+            Err(diagnostics) => found.add(section, diagnostics.0),
+        }
+    }
+    if let (Some(key), Err(refused)) = (root.entry(node::NODE), load_str(file_name, text)) {
+        let message =
+            format!("a node that no section is for would refuse this file: {}", plural(refused.errors()));
+        let mut sink = Sink::for_toml(file_name, text, &root);
+        let finding =
+            warning(codes::OTHER_NODES, message).hint("`weir check --node NAME` lists them for a node");
+        sink.report(&[&key.key], At::Key, finding);
+        found.add_all(sink.finish());
+    }
+    let diagnostics = found.finish(sections.len());
+    match config.filter(|_| diagnostics.errors() == 0) {
+        Some(config) => Ok(Loaded { config, warnings: diagnostics.0 }),
+        None => Err(diagnostics),
+    }
+}
+
+fn plural(errors: usize) -> String {
+    format!("{errors} error{}", if errors == 1 { "" } else { "s" })
+}
+
+/// Nodes that are named with a finding.
+const NAMED: usize = 3;
+
+/// Findings of several nodes.
+#[derive(Default)]
+struct Found(Vec<(Diagnostic, Vec<String>)>);
+
+impl Found {
+    fn add(&mut self, section: &str, diagnostics: Vec<Diagnostic>) {
+        for diagnostic in diagnostics {
+            match self.0.iter_mut().find(|(known, _)| *known == diagnostic) {
+                Some((_, sections)) => sections.push(section.to_owned()),
+                None => self.0.push((diagnostic, vec![section.to_owned()])),
+            }
+        }
+    }
+
+    fn add_all(&mut self, diagnostics: Vec<Diagnostic>) {
+        self.0.extend(diagnostics.into_iter().map(|diagnostic| (diagnostic, Vec::new())));
+    }
+
+    /// In the order of the text; what not all of `nodes` see says which do.
+    fn finish(self, nodes: usize) -> Diagnostics {
+        let name = |(mut diagnostic, sections): (Diagnostic, Vec<String>)| {
+            if !sections.is_empty() && sections.len() < nodes {
+                let mut names: Vec<String> =
+                    sections.iter().take(NAMED).map(|section| format!("`{section}`")).collect();
+                if sections.len() > NAMED {
+                    names.push("…".to_owned());
+                }
+                diagnostic.message = format!("{} (on {})", diagnostic.message, names.join(", "));
+            }
+            diagnostic
+        };
+        let mut all: Vec<Diagnostic> = self.0.into_iter().map(name).collect();
+        all.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        Diagnostics(all)
+    }
 }
 
 /// Validates JSON text of the same shape as the file. Places are JSON pointers.
@@ -92,8 +186,20 @@ pub fn from_json(text: &str) -> Result<Config, Diagnostics> {
 ///
 /// Every error and warning, in the order of the text.
 pub fn load_json(file_name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    load_json_for(file_name, text, &Identity::default())
+}
+
+/// Like [`load_json`], as one machine sees it.
+///
+/// # Errors
+///
+/// Every error and warning, in the order of the text.
+pub fn load_json_for(file_name: &str, text: &str, identity: &Identity) -> Result<Loaded, Diagnostics> {
     match tree::from_json(text) {
-        Ok(root) => finish(&root, Sink::for_json(file_name, &root)),
+        Ok(root) => {
+            let seen = node::overlay(&root, identity);
+            finish(&seen, Sink::for_json(file_name, &seen), identity)
+        }
         Err(failure) => {
             let root = Node::empty_table();
             let mut sink = Sink::for_json(file_name, &root);
@@ -115,13 +221,18 @@ pub fn does_not_fit(file_name: &str, text: &str, path: &[String], message: &str)
     })
 }
 
-fn finish(root: &Node, mut sink: Sink<'_>) -> Result<Loaded, Diagnostics> {
+fn finish(root: &Node, mut sink: Sink<'_>, identity: &Identity) -> Result<Loaded, Diagnostics> {
     if sink.has_errors() {
         return Err(Diagnostics(sink.finish()));
     }
     check(root, &mut sink);
     let config = build(root);
     validate(&config, &mut sink);
+    if identity.is_unknown() && node::sections(root).next().is_some() {
+        let message = "weir was not told which node it is: no section of `[node]` applies";
+        let hint = "give its name with `--node` or WEIR_NODE, or labels with `--node-label`";
+        sink.report(&[node::NODE], At::Key, warning(codes::NODE_UNKNOWN, message).hint(hint));
+    }
     let refused = sink.has_errors();
     let found = sink.finish();
     if refused { Err(Diagnostics(found)) } else { Ok(Loaded { config, warnings: found }) }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::MacAddress;
+use crate::nat::Nat;
 
 /// The VRF that always exists and that ports and tunnels belong to unless they say otherwise.
 pub const DEFAULT_VRF: &str = "default";
@@ -67,7 +68,7 @@ pub enum Cores {
 pub enum Idle {
     /// Poll without pause.
     Spin,
-    /// Spin, then pause, then sleep briefly, then block in poll(2).
+    /// Poll on through short silences, then block in poll(2).
     Adaptive,
 }
 
@@ -86,6 +87,8 @@ pub struct Limits {
     pub macs: u32,
     /// Token buckets, over all policers.
     pub meters: u32,
+    /// Address bindings, over all translators.
+    pub nat_bindings: u32,
     /// ICMP errors a second that weir originates, over all workers; also the depth of the bucket.
     pub icmp_errors_per_second: u32,
 }
@@ -121,6 +124,8 @@ pub struct Port {
     pub mode: PortMode,
     /// Best XDP mode to try first; worse ones are tried after it and the one obtained is printed.
     pub xdp: XdpMode,
+    /// Whose XDP program brings the frames.
+    pub xsk_map: XskMap,
     /// The MAC address to use instead of the device's own.
     pub mac: Option<MacAddress>,
     /// Largest L3 packet in bytes; the device's own if absent (1500 where there is no device).
@@ -140,6 +145,18 @@ pub enum PortMode {
     Shared,
     /// The device is weir's alone.
     Dedicated,
+}
+
+/// `port.xsk-map`: whose XDP program brings a port's frames, and so whose map the sockets are put into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum XskMap {
+    /// weir's own.
+    #[default]
+    Own,
+    /// The AF_XDP device plugin's, asked for over its socket.
+    Plugin,
+    /// The AF_XDP device plugin's, pinned in a BPF file system.
+    Pinned,
 }
 
 /// `port.xdp`.
@@ -289,6 +306,8 @@ pub enum Service {
     Firewall(Firewall),
     /// `[service.<name>.policer]`.
     Policer(Policer),
+    /// `[service.<name>.nat]`.
+    Nat(Nat),
 }
 
 /// A stateful firewall.
@@ -323,7 +342,7 @@ pub struct FirewallRule {
 }
 
 /// Which packets a rule is about. Every given part must hold; an empty list or `None` matches all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Match {
     /// IP protocol number (6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6, 132 SCTP).
     pub protocol: Option<u8>,
@@ -344,7 +363,7 @@ pub struct Match {
 }
 
 /// An inclusive range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     /// First port.
     pub first: u16,
@@ -353,7 +372,7 @@ pub struct PortRange {
 }
 
 /// A test on TCP flags: `flags & mask == set` (bits as in the TCP header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TcpFlagsMatch {
     /// Flags that must be set.
     pub set: u8,
@@ -443,6 +462,7 @@ impl Default for Limits {
             held_packets: 256,
             macs: 16_384,
             meters: 16_384,
+            nat_bindings: 131_072,
             icmp_errors_per_second: 1_000,
         }
     }

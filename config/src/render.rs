@@ -38,34 +38,34 @@ pub fn to_json(config: &Config) -> Value {
 
 /// A JSON object under construction: what is absent or empty is left out.
 #[derive(Default)]
-struct Object(Map<String, Value>);
+pub(crate) struct Object(Map<String, Value>);
 
 impl Object {
-    fn put(&mut self, key: &str, value: impl Into<Value>) {
+    pub(crate) fn put(&mut self, key: &str, value: impl Into<Value>) {
         self.0.insert(key.to_owned(), value.into());
     }
 
-    fn put_some<T: Into<Value>>(&mut self, key: &str, value: Option<T>) {
+    pub(crate) fn put_some<T: Into<Value>>(&mut self, key: &str, value: Option<T>) {
         if let Some(value) = value {
             self.put(key, value);
         }
     }
 
-    fn put_list<T: Into<Value>>(&mut self, key: &str, list: impl IntoIterator<Item = T>) {
+    pub(crate) fn put_list<T: Into<Value>>(&mut self, key: &str, list: impl IntoIterator<Item = T>) {
         let list: Vec<Value> = list.into_iter().map(Into::into).collect();
         if !list.is_empty() {
             self.put(key, list);
         }
     }
 
-    fn put_all(&mut self, key: &str, entries: impl Iterator<Item = (String, Value)>) {
+    pub(crate) fn put_all(&mut self, key: &str, entries: impl Iterator<Item = (String, Value)>) {
         let entries: Map<String, Value> = entries.collect();
         if !entries.is_empty() {
             self.put(key, entries);
         }
     }
 
-    fn finish(self) -> Value {
+    pub(crate) fn finish(self) -> Value {
         Value::Object(self.0)
     }
 }
@@ -91,6 +91,7 @@ fn limits(limits: &Limits) -> Value {
         "held-packets": limits.held_packets,
         "macs": limits.macs,
         "meters": limits.meters,
+        "nat-bindings": limits.nat_bindings,
         "icmp-errors-per-second": limits.icmp_errors_per_second,
     })
 }
@@ -123,6 +124,14 @@ fn port(port: &Port) -> Value {
             XdpMode::Auto => "auto",
             XdpMode::Native => "native",
             XdpMode::Generic => "generic",
+        },
+    );
+    out.put(
+        "xsk-map",
+        match port.xsk_map {
+            XskMap::Own => "own",
+            XskMap::Plugin => "plugin",
+            XskMap::Pinned => "pinned",
         },
     );
     out.put_some("mac", port.mac.map(|mac| mac.to_string()));
@@ -237,6 +246,7 @@ fn service(service: &Service) -> Value {
             let rules: Vec<Value> = policer.rules.iter().map(policer_rule).collect();
             json!({ "policer": { "rules": rules } })
         }
+        Service::Nat(nat) => json!({ "nat": crate::nat::render(nat) }),
     }
 }
 
@@ -287,7 +297,7 @@ fn classify(rule: &ClassifyRule, config: &Config) -> Value {
     out.finish()
 }
 
-fn matches(matches: &Match, from: &str, to: &str, out: &mut Object) {
+pub(crate) fn matches(matches: &Match, from: &str, to: &str, out: &mut Object) {
     out.put_list(from, texts(&matches.from));
     out.put_list(to, texts(&matches.to));
     out.put_list("from-port", matches.from_ports.iter().map(port_range));
@@ -297,7 +307,7 @@ fn matches(matches: &Match, from: &str, to: &str, out: &mut Object) {
     out.put_list("icmp-type", matches.icmp_types.iter().copied());
 }
 
-fn port_range(range: &PortRange) -> Value {
+pub(crate) fn port_range(range: &PortRange) -> Value {
     if range.first == range.last {
         json!(range.first)
     } else {

@@ -64,6 +64,10 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    pub(crate) fn table(span: Span, list: Vec<Entry>) -> Self {
+        Self { span, value: Value::Table(Entries::new(list)) }
+    }
+
     pub(crate) fn empty_table() -> Self {
         Self { span: 0..0, value: Value::Table(Entries::default()) }
     }

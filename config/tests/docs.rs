@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use weir_config::load_str;
+use weir_config::load_str_everywhere;
 
 /// The TOML blocks of a page.
 fn blocks(text: &str) -> Vec<&str> {
@@ -12,12 +12,13 @@ fn blocks(text: &str) -> Vec<&str> {
 #[test]
 fn every_configuration_on_the_feature_pages_loads_without_a_warning() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    for page in ["firewall.md", "policer.md", "bridging.md", "chains.md"] {
+    for page in ["firewall.md", "policer.md", "bridging.md", "chains.md", "kubernetes.md"] {
         let text = std::fs::read_to_string(folder.join(page)).unwrap();
         let blocks = blocks(&text);
         assert!(!blocks.is_empty(), "{page}");
         for block in blocks {
-            let loaded = load_str(page, block).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
+            let loaded =
+                load_str_everywhere(page, block).unwrap_or_else(|error| panic!("{page}: {error}\n{block}"));
             assert_eq!(loaded.warnings, [], "{page}");
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use weir_config::{Config, Diagnostic};
+use weir_config::{Config, Diagnostic, Identity};
 
 use crate::engine::ApplyError;
 
@@ -68,6 +68,11 @@ impl Refusal {
         Self { code: "invalid_configuration", message: format!("{origin}: {errors} {plural}"), diagnostics }
     }
 
+    /// Devices that it names are not there.
+    pub(crate) fn for_want_of_devices(problems: &[String]) -> Self {
+        Self { code: "no_device", message: problems.join("; "), diagnostics: Vec::new() }
+    }
+
     /// The data plane refused it. If one key of the file `origin` is to blame, the refusal points at it.
     pub fn by_the_engine(error: &ApplyError, origin: &str) -> Self {
         let text = (!error.at.is_empty()).then(|| std::fs::read_to_string(origin).ok()).flatten();
@@ -76,13 +81,13 @@ impl Refusal {
     }
 }
 
-/// Loads a configuration from its source.
+/// Loads a configuration from its source, as the machine `identity` sees it.
 ///
 /// # Errors
 /// The file cannot be read, or the configuration is invalid.
-pub fn load(source: &Source) -> Result<Loaded, Refusal> {
+pub fn load(source: &Source, identity: &Identity) -> Result<Loaded, Refusal> {
     match source {
-        Source::File(path) => from_file(path),
+        Source::File(path) => from_file(path, identity),
         Source::Environment { interfaces, routes } => {
             let origin = source.to_string();
             let config = weir_config::from_environment(interfaces, routes)
@@ -93,13 +98,22 @@ pub fn load(source: &Source) -> Result<Loaded, Refusal> {
     }
 }
 
-/// Loads a TOML file.
+/// Loads a TOML file, as the machine `identity` sees it.
 ///
 /// # Errors
 /// As [`load`].
-pub fn from_file(path: &Path) -> Result<Loaded, Refusal> {
+pub fn from_file(path: &Path, identity: &Identity) -> Result<Loaded, Refusal> {
     let text = read(path)?;
-    from_toml(&path.display().to_string(), &text)
+    from_toml(&path.display().to_string(), &text, identity)
+}
+
+/// Loads a TOML file for every machine that it has a `[node]` section for.
+///
+/// # Errors
+/// It cannot be read, or is invalid on one of them.
+pub fn from_file_everywhere(path: &Path) -> Result<Loaded, Refusal> {
+    let text = read(path)?;
+    from_toml_everywhere(&path.display().to_string(), &text)
 }
 
 /// The text of a file.
@@ -117,24 +131,39 @@ pub(crate) fn read(path: &Path) -> Result<String, Refusal> {
     })
 }
 
-/// Loads TOML text; `name` stands in front of every diagnostic.
+/// Loads TOML text, as the machine `identity` sees it; `name` stands in front of every diagnostic.
 ///
 /// # Errors
 /// The configuration is invalid.
-pub fn from_toml(name: &str, text: &str) -> Result<Loaded, Refusal> {
-    let loaded =
-        weir_config::load_str(name, text).map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
+pub fn from_toml(name: &str, text: &str, identity: &Identity) -> Result<Loaded, Refusal> {
+    finish_toml(name, text, weir_config::load_str_for(name, text, identity))
+}
+
+/// Loads TOML text for every machine that it has a `[node]` section for.
+///
+/// # Errors
+/// The configuration is invalid on one of them.
+pub fn from_toml_everywhere(name: &str, text: &str) -> Result<Loaded, Refusal> {
+    finish_toml(name, text, weir_config::load_str_everywhere(name, text))
+}
+
+fn finish_toml(
+    name: &str,
+    text: &str,
+    result: Result<weir_config::Loaded, weir_config::Diagnostics>,
+) -> Result<Loaded, Refusal> {
+    let loaded = result.map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
     let document = toml::from_str(text).ok();
     Ok(finish(name, loaded, document))
 }
 
-/// Loads JSON in the shape of the file.
+/// Loads JSON in the shape of the file, as the machine `identity` sees it.
 ///
 /// # Errors
 /// The configuration is invalid.
-pub fn from_json(name: &str, text: &str) -> Result<Loaded, Refusal> {
-    let loaded =
-        weir_config::load_json(name, text).map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
+pub fn from_json(name: &str, text: &str, identity: &Identity) -> Result<Loaded, Refusal> {
+    let loaded = weir_config::load_json_for(name, text, identity)
+        .map_err(|diagnostics| Refusal::invalid(name, diagnostics.0))?;
     let document = serde_json::from_str(text).ok();
     Ok(finish(name, loaded, document))
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory, RouteStatus,
-    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
+    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
-use weir_dataplane::worker::{ApplyError as Refused, Dataplane};
+use weir_dataplane::worker::{ApplyError as Refused, Dataplane, WorkerStart};
 
 use crate::engine::{ApplyError, DeviceEvent, Engine};
 
-/// A data plane that has no configuration yet and touches nothing.
-pub fn start() -> Arc<dyn Engine> {
-    Arc::new(Dataplane::default())
+/// A data plane that has no configuration yet and touches nothing; its worker threads begin with `worker_start`.
+pub fn start(worker_start: WorkerStart) -> Arc<dyn Engine> {
+    Arc::new(Dataplane::with_worker_start(worker_start))
 }
 
 macro_rules! pass_on {
@@ -32,6 +32,7 @@ impl Engine for Dataplane {
         huge_pages() -> bool;
         ports() -> Vec<PortStatus>;
         workers() -> Vec<WorkerStatus>;
+        turns() -> Vec<u64>;
         counters() -> Counters;
         routes() -> Vec<RouteStatus>;
         neighbours() -> Vec<NeighbourStatus>;
@@ -39,12 +40,14 @@ impl Engine for Dataplane {
         macs() -> Vec<MacStatus>;
         flows(limit: usize) -> Vec<FlowStatus>;
         sessions(limit: usize) -> Vec<SessionStatus>;
+        nat(limit: usize) -> NatStatus;
         pipeline() -> Vec<PipelineStatus>;
         rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
         process_memory() -> ProcessMemory;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();
+        quiet(quiet: bool) -> ();
     }
 
     fn stop(&self) {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory, RouteStatus,
-    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
+    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
@@ -65,6 +65,8 @@ pub trait Engine: Send + Sync {
     fn ports(&self) -> Vec<PortStatus>;
     /// Every worker.
     fn workers(&self) -> Vec<WorkerStatus>;
+    /// How often each worker has gone round: a number that stands still is that of a stuck worker. Never waits for a device.
+    fn turns(&self) -> Vec<u64>;
     /// Counters, summed over the workers.
     fn counters(&self) -> Counters;
     /// Routes as compiled.
@@ -79,6 +81,8 @@ pub trait Engine: Send + Sync {
     fn flows(&self, limit: usize) -> Vec<FlowStatus>;
     /// At most `limit` sessions.
     fn sessions(&self, limit: usize) -> Vec<SessionStatus>;
+    /// Address translation: at most `limit` bindings, and the use of external addresses.
+    fn nat(&self, limit: usize) -> NatStatus;
     /// The compiled pipeline, scope by scope.
     fn pipeline(&self) -> Vec<PipelineStatus>;
     /// What rules were compiled into.
@@ -95,6 +99,8 @@ pub trait Engine: Send + Sync {
     fn take_kernel_requests(&self) -> Vec<(String, IpAddr)>;
     /// Housekeeping of the control thread, every 100 ms.
     fn service(&self);
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    fn quiet(&self, quiet: bool);
     /// Drains and detaches.
     fn stop(&self);
 }

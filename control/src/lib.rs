@@ -8,5 +8,8 @@ pub mod client;
 pub mod configuration;
 pub mod daemon;
 pub mod dataplane;
+pub mod devices;
+pub mod doctor;
 pub mod engine;
 pub mod netlink;
+pub mod privilege;

@@ -336,12 +336,75 @@ const BEYOND: [Reason; 8] = [
     Reason::TunnelLoop,
 ];
 
+/// A translator between `lan` and `wan`.
+fn translating(nat: &str, classify: &str) -> String {
+    let chain = "[chain.out]\nhops = [\"out\"]\n";
+    format!("{}[service.out.nat]\n{nat}\n{chain}[[classify]]\n{classify}\nchain = \"out\"\n", PLAIN.text())
+}
+
+fn translated() -> Vec<Case> {
+    let case = |reason, nat: &str, frames| Case {
+        reason,
+        text: translating(nat, "from = \"port.lan\""),
+        frames,
+        told: None,
+    };
+    let one = "snat = { to = \"192.0.2.7\" }";
+    let few = "snat = { to = \"192.0.2.7\", ports = \"4000-4001\" }";
+    let udp = |source: u16, destination: u16| ("lan", lan().udp(source, destination).build());
+    let outside = |source: &str, port: u16| {
+        let packet = Packet::ethernet("02:00:00:00:02:02", WAN).ipv4(source, "192.0.2.7");
+        ("wan", packet.udp(9, port).build())
+    };
+    // The way to this destination leaves by an interface without an IPv4 address.
+    let bare = r#"
+[port.bare]
+mode = "dedicated"
+addresses = ["2001:db8:7::1/64"]
+[[vrf.default.route]]
+prefix = "10.77.0.0/16"
+via = { port = "bare" }
+"#;
+    let masquerade = "snat = { to = \"masquerade\" }";
+    let mut unnumbered = case(Reason::NatNoAddress, masquerade, vec![("lan", to("10.77.0.1").build())]);
+    unnumbered.text.push_str(bare);
+    let clash = "dnat = [{ protocol = \"udp\", to = \"192.0.2.7\", to-port = 53, forward = \"10.2.0.2\" }]";
+    vec![
+        case(Reason::NatNoBinding, one, vec![outside("10.2.0.2", 4000)]),
+        case(Reason::NatFiltered, one, vec![udp(4000, 53), outside("10.2.0.3", 4000)]),
+        case(Reason::NatNoSession, one, vec![("lan", lan().tcp(4000, 80).flags(ACK).build())]),
+        case(Reason::NatUntranslatable, one, vec![("lan", lan().protocol(47).payload(&[0; 8]).build())]),
+        case(Reason::NatPortsExhausted, few, vec![udp(1, 53), udp(2, 53), udp(3, 53)]),
+        case(Reason::NatHostLimit, &format!("{one}\nports-per-host = 1"), vec![udp(1, 53), udp(2, 53)]),
+        case(Reason::NatTableFull, one, vec![udp(1, 53), udp(2, 53)])
+            .with("sessions = 512", "sessions = 512\nnat-bindings = 1"),
+        // The same host, by its own address and by a forwarded one: the replies could not be told apart.
+        case(
+            Reason::SessionClash,
+            clash,
+            vec![udp(7, 53), {
+                ("lan", Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "192.0.2.7").udp(7, 53).build())
+            }],
+        ),
+        unnumbered,
+    ]
+}
+
 #[test]
 fn each_kind_of_bad_packet_is_dropped_for_its_own_reason() {
     let mut seen = BTreeSet::from(BEYOND);
     let mut wrong = Vec::new();
-    let groups =
-        [malformed(), link(), routing(), local(), chained(), tunnelled(PLAIN), tunnelled(SIX), bridging()];
+    let groups = [
+        malformed(),
+        link(),
+        routing(),
+        local(),
+        chained(),
+        tunnelled(PLAIN),
+        tunnelled(SIX),
+        bridging(),
+        translated(),
+    ];
     for (number, case) in groups.into_iter().flatten().enumerate() {
         let mut lab = Lab::new(&case.text);
         for (port, frame) in &case.frames {

@@ -92,6 +92,13 @@ impl Lab {
         self.weir_box(node, weir)
     }
 
+    /// A box like that of [`Lab::weir`], with these variables in weir's environment.
+    pub fn weir_with(&self, configuration: &str, variables: &[(&str, &str)]) -> WeirBox {
+        let node = self.node(Kind::Weir);
+        let weir = WeirState::new(node.clone_state(), &self.inner.directory, configuration);
+        self.weir_box(node, weir.with(variables))
+    }
+
     fn weir_box(&self, node: Node, weir: WeirState) -> WeirBox {
         let weir = Arc::new(weir);
         lock(&self.inner.weirs).push(Arc::clone(&weir));

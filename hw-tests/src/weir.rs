@@ -28,8 +28,9 @@ const STOP: Duration = Duration::from_secs(10);
 pub(crate) struct WeirState {
     node: Arc<NodeState>,
     configuration: PathBuf,
-    /// If there are any, they take the configuration file's place.
     environment: Vec<(String, String)>,
+    /// Whether the environment takes the configuration file's place.
+    by_environment: bool,
     socket: PathBuf,
     log: PathBuf,
     process: Mutex<Option<Process>>,
@@ -42,6 +43,7 @@ impl WeirState {
         let file = |suffix: &str| directory.join(format!("{label}{suffix}"));
         let state = Self {
             environment: Vec::new(),
+            by_environment: false,
             configuration: file(".toml"),
             socket: file(".sock"),
             log: file(".log"),
@@ -55,8 +57,13 @@ impl WeirState {
 
     /// A box configured by its environment alone.
     pub(crate) fn by_environment(node: Arc<NodeState>, directory: &Path, variables: &[(&str, &str)]) -> Self {
+        Self { by_environment: true, ..Self::new(node, directory, "").with(variables) }
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn with(self, variables: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self { environment: variables.iter().map(owned).collect(), ..Self::new(node, directory, "") }
+        Self { environment: variables.iter().map(owned).collect(), ..self }
     }
 
     fn write(&self, configuration: &str) {
@@ -76,7 +83,7 @@ impl WeirState {
         let binary = weir_binary();
         let mut command = self.node.namespace().command(&binary.display().to_string());
         command.arg("run").arg("--socket").arg(&self.socket);
-        if self.environment.is_empty() {
+        if !self.by_environment {
             command.arg("--config").arg(&self.configuration);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -243,6 +250,20 @@ impl WeirBox {
         assert!(picked_up.is_some(), "no new generation after SIGHUP; it stays at {before}");
     }
 
+    /// The process's number.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        lock(&self.ready().process).as_ref().map(Process::pid).expect("weir runs")
+    }
+
+    /// SIGHUP, with whatever the configuration file holds now.
+    pub fn hang_up(&self, configuration: &str) {
+        self.ready().write(configuration);
+        if let Some(process) = lock(&self.state.process).as_ref() {
+            process.signal(Signal::SIGHUP);
+        }
+    }
+
     /// The oldest generation that a worker runs.
     #[track_caller]
     pub fn generation(&self) -> u64 {
@@ -325,8 +346,7 @@ impl WeirBox {
     }
 
     fn cpu_ticks(&self) -> u64 {
-        let state = self.ready();
-        let pid = lock(&state.process).as_ref().map(Process::pid).expect("weir runs");
+        let pid = self.pid();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("read /proc/PID/stat");
         // Fields 14 and 15, counted after the name, which may hold anything.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

@@ -15,7 +15,7 @@ const CPU_FEATURES: &[&str] =
 pub(crate) struct Machine {
     /// The commit of the sources.
     pub(crate) commit: String,
-    /// Whether the sources differed from it.
+    /// Whether the sources, documentation apart, differed from it.
     pub(crate) dirty: bool,
     /// RFC 3339, in UTC, to the second.
     pub(crate) date: String,
@@ -52,12 +52,20 @@ impl Machine {
         let cpuinfo = read("/proc/cpuinfo");
         let line = |name: &str| cpuinfo.lines().find_map(|line| line.strip_prefix(name)?.split_once(": "));
         let has: Vec<_> = line("flags").map_or("", |(_, flags)| flags).split(' ').collect();
-        let described = commit().unwrap_or_else(|| "unknown".to_owned());
-        let commit = described.strip_suffix("-dirty").unwrap_or(&described);
         let now = jiff::Timestamp::now();
         Self {
-            commit: commit.to_owned(),
-            dirty: commit.len() != described.len(),
+            commit: git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned()),
+            // What a run itself writes does not count.
+            dirty: git(&[
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                ":/",
+                ":(exclude,top)docs",
+                ":(exclude,top)*.md",
+            ])
+            .is_none_or(|changes| !changes.is_empty()),
             date: jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string(),
             kernel: read("/proc/sys/kernel/osrelease"),
             cpu: line("model name").map_or(std::env::consts::ARCH, |(_, name)| name).to_owned(),
@@ -103,7 +111,8 @@ impl Machine {
 }
 
 impl HugePages {
-    fn probe() -> Self {
+    /// Asks the kernel.
+    pub(crate) fn probe() -> Self {
         let number = |name| read(&format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}")).parse();
         Self {
             total: number("nr_hugepages").unwrap_or_default(),
@@ -128,11 +137,11 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// The commit of the sources that this was built from, with `-dirty` if they differ from it.
-fn commit() -> Option<String> {
-    let source = env!("CARGO_MANIFEST_DIR");
+/// What git says about the sources that this was built from. They may be another user's.
+fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
-        .args(["-C", source, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
+        .args(["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR")])
+        .args(arguments)
         .output()
         .ok()
         .filter(|output| output.status.success())?;

@@ -23,3 +23,11 @@ pub(crate) fn pin(core: Option<usize>) -> Result<usize, String> {
         Err(format!("cannot pin to core {}", chosen.id))
     }
 }
+
+/// Another core of the machine, if it has one: the lowest.
+pub(crate) fn other_than(core: usize) -> Option<usize> {
+    let online = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let ids =
+        online.lines().filter_map(|line| line.strip_prefix("processor")?.split_once(": ")?.1.parse().ok());
+    ids.filter(|id| *id != core).min()
+}

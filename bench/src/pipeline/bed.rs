@@ -68,7 +68,7 @@ impl Bed {
     }
 
     /// The same with the hostile mix instead of the workload's packets.
-    pub(super) fn hostile(workload: &'static Workload, setup: &Setup) -> Result<Self, String> {
+    pub(super) fn with_hostile_mix(workload: &'static Workload, setup: &Setup) -> Result<Self, String> {
         let shapes = super::workload::hostile();
         let cycle: Vec<u16> = (0..shapes.len() as u16).collect();
         let pass = shapes.len() as u64;
@@ -118,6 +118,11 @@ impl Bed {
             bed.warm_up(bed.source.pass());
         }
         Ok(bed)
+    }
+
+    /// Whether it gets the hostile mix.
+    pub(super) fn hostile(&self) -> bool {
+        self.transmitted.is_some()
     }
 
     /// Whole frames of `count` packets, in order.

@@ -8,7 +8,8 @@
 mod bed;
 mod capture;
 mod input;
-mod report;
+mod peers;
+pub(crate) mod report;
 mod source;
 mod workload;
 
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// The core to run on [default: the last one of the affinity mask]
     #[arg(long, value_name = "N")]
     core: Option<usize>,
+    /// Measure DPDK's testpmd and Open vSwitch in turn with weir, and calibrate by testpmd (T0)
+    #[arg(long)]
+    peers: bool,
     /// Measure the hostile mix (truncated, options, fragments, bad sums) too
     #[arg(long)]
     hostile: bool,
@@ -102,6 +106,22 @@ impl Args {
     }
 }
 
+/// Runs `packets` packets of a workload through the engine, cached flows apart from a few, for a profiler that looks at
+/// `measured_burst`; says how many it saw.
+pub(crate) fn count(name: &str, packets: usize) -> Result<u64, String> {
+    let setup = Setup { lengths: Lengths::Fixed(64), order: None, source: Mode::Inplace, inputs: 1024 };
+    let workload = workload::counted().into_iter().find(|workload| workload.name == name);
+    let workload = workload.ok_or_else(|| format!("instructions of {name} are not counted"))?;
+    let mut bed = Bed::new(workload, &setup)?;
+    bed.count(packets)?;
+    Ok(bed.measured)
+}
+
+/// Names of the workloads whose instructions are counted.
+pub(crate) fn counted() -> Vec<&'static str> {
+    workload::counted().into_iter().map(|workload| workload.name).collect()
+}
+
 /// One line of the results while it is measured.
 struct Line {
     bed: usize,
@@ -127,18 +147,29 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         beds.push(Bed::new(workload, &setup)?);
         if args.hostile && workload.hostile {
             lines.push(line(BURST, true, beds.len()));
-            beds.push(Bed::hostile(workload, &setup)?);
+            beds.push(Bed::with_hostile_mix(workload, &setup)?);
         }
     }
+    let mut peers = match (args.peers, machine.core) {
+        (true, Some(core)) => Some(peers::Peers::start(core, &beds, &setup)?),
+        _ => None,
+    };
     // Interleaved, so that what disturbs the machine for a while disturbs all workloads alike.
     for _ in 0..args.repeats {
+        if let Some(peers) = &mut peers {
+            peers.repeat()?;
+        }
         for line in &mut lines {
             if let Some(bed) = beds.get_mut(line.bed) {
                 bed.repeat(line.burst, args.packets, &mut line.runs)?;
             }
         }
     }
-    let result = report::Record::new(machine, args, &beds, &lines);
+    let mut result = report::Record::new(machine, args, &beds, &lines);
+    if let Some(peers) = peers {
+        let (t0, costs) = peers.costs();
+        result.compare(t0, peers.huge(), &costs);
+    }
     if let Some(path) = &args.json {
         record::write(path, &result)?;
     }
@@ -147,3 +178,6 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     record::say(&report::table(&result))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The record of a run, the table that people read, and the plot.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use weir_dataplane::frame::PageKind;
 use super::bed::{Bed, Cost, Runs};
 use super::{Args, Line};
 use crate::common::machine::Machine;
-use crate::common::plot::{self, BarPlot, Bars};
+use crate::common::plot::{self, BarPlot, Bars, LinePlot, Series};
 use crate::common::record::round;
 use crate::common::stats::Summary;
 
@@ -19,6 +20,9 @@ pub(crate) struct Record {
     pub(crate) machine: Machine,
     /// What DPDK's `testpmd` in `io` mode costs in the same run, in cycles a packet; `null` without peers.
     pub(crate) t0_cycles: Option<f64>,
+    /// Each repeat of it; the least counts.
+    #[serde(default)]
+    pub(crate) t0_repeats: Vec<f64>,
     pub(crate) results: Vec<Figures>,
     pub(crate) settings: Settings,
 }
@@ -38,6 +42,9 @@ pub(crate) struct Settings {
     pub(crate) packets: usize,
     /// The pages that frames lay in.
     pub(crate) frame_pages: String,
+    /// The pages that testpmd's buffers lay in.
+    #[serde(default)]
+    pub(crate) t0_pages: Option<String>,
 }
 
 /// One line of the results. Cycles are those of the time-stamp counter, a packet.
@@ -53,7 +60,7 @@ pub(crate) struct Figures {
     pub(crate) ns: f64,
     /// `pipeline_cycles` ÷ T0.
     pub(crate) ratio_t0: Option<f64>,
-    pub(crate) peers: Peers,
+    pub(crate) peers: PeerCosts,
     /// `pipeline_cycles` of each repeat.
     pub(crate) repeats: Vec<f64>,
     /// Distance of the repeats' quartiles ÷ their median.
@@ -75,12 +82,28 @@ pub(crate) struct Figures {
 
 /// What other engines need for the same packets, in cycles a packet, less T0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Peers {
+pub(crate) struct PeerCosts {
     pub(crate) testpmd: Option<f64>,
     pub(crate) ovs: Option<f64>,
 }
 
 impl Record {
+    /// Adds what peers cost.
+    pub(super) fn compare(&mut self, t0: &[f64], huge: bool, peers: &BTreeMap<&'static str, PeerCosts>) {
+        self.t0_repeats = t0.to_vec();
+        self.settings.t0_pages = Some(kind(huge));
+        let t0 = Summary::new(t0.iter().copied()).least;
+        self.t0_cycles = Some(t0);
+        for figures in &mut self.results {
+            figures.ratio_t0 = Some(round(figures.pipeline_cycles / t0, 3));
+            if let (false, super::BURST, Some(costs)) =
+                (figures.hostile, figures.burst, peers.get(figures.workload.as_str()))
+            {
+                figures.peers = *costs;
+            }
+        }
+    }
+
     pub(super) fn new(machine: Machine, args: &Args, beds: &[Bed], lines: &[Line]) -> Self {
         let rate = machine.tsc_ghz;
         let huge = beds.iter().all(|bed| bed.pages == PageKind::Huge);
@@ -88,6 +111,7 @@ impl Record {
         Self {
             machine,
             t0_cycles: None,
+            t0_repeats: Vec::new(),
             results: lines.iter().filter_map(figures).collect(),
             settings: Settings {
                 frames: args.frames.to_string(),
@@ -95,10 +119,15 @@ impl Record {
                 inputs: args.inputs,
                 repeats: args.repeats,
                 packets: args.packets,
-                frame_pages: if huge { "2 MB" } else { "4 KB: no 2 MB pages could be had" }.to_owned(),
+                frame_pages: kind(huge),
+                t0_pages: None,
             },
         }
     }
+}
+
+fn kind(huge: bool) -> String {
+    if huge { "2 MB" } else { "4 KB" }.to_owned()
 }
 
 /// The cost of the engine by repeat: each repeat less the median null, so that a disturbed repeat of the null pipeline does
@@ -121,7 +150,7 @@ impl Figures {
             total_cycles: round(typical.median + null, 2),
             ns: round(typical.median / rate, 2),
             ratio_t0: None,
-            peers: Peers::default(),
+            peers: PeerCosts::default(),
             repeats,
             spread: round(typical.spread(), 4),
             mean_cycles: round(mean.median, 2),
@@ -138,8 +167,8 @@ impl Figures {
     /// Its name in tables.
     pub(crate) fn label(&self) -> String {
         let hostile = if self.hostile { " hostile" } else { "" };
-        let burst = if self.burst == super::BURST { String::new() } else { format!(" burst {}", self.burst) };
-        format!("{}{hostile}{burst}", self.workload)
+        let burst = if self.burst == super::BURST { String::new() } else { format!("/{}", self.burst) };
+        format!("{}{burst}{hostile}", self.workload)
     }
 }
 
@@ -159,8 +188,8 @@ pub(super) fn table(record: &Record) -> String {
     let _ = write!(
         text,
         "T0, the cost of testpmd io: {t0}\n\nthe engine alone, a packet (null subtracted)\n\n\
-         {:<17} {:>8} {:>8} {:>7} {:>8} {:>7} {:>7} {:>8} {:>8}  {}\n",
-        "workload", "cycles", "ns", "spread", "mean", "null", "÷ T0", "testpmd", "ovs", "what it is",
+         {:<17} {:>8} {:>8} {:>7} {:>8} {:>7} {:>7} {:>8} {:>8}  what it is\n",
+        "workload", "cycles", "ns", "spread", "mean", "null", "÷ T0", "testpmd", "ovs",
     );
     let number = |value: Option<f64>, digits| value.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
     for figures in &record.results {
@@ -190,6 +219,17 @@ fn remarks(record: &Record) -> String {
         "\ncycles: median of the repeats' median bursts, which an interruption does not move; mean: of the repeats' means.\n\
          Where the two differ, the machine was disturbed. testpmd, ovs: how many times as long the peer takes.\n",
     );
+    if record.settings.t0_pages.as_deref() == Some("4 KB") {
+        text.push_str("T0 had no 2 MB pages, with which it is cheaper: ratios to it flatter weir.\n");
+    }
+    let t0 = Summary::new(record.t0_repeats.iter().copied());
+    if t0.median > 1.1 * t0.least {
+        let _ = writeln!(
+            text,
+            "T0 was {:.1} cycles at best and {:.1} in the middle: something else ran; ratios to peers flatter weir.",
+            t0.least, t0.median
+        );
+    }
     for figures in &record.results {
         if figures.first_packets {
             let _ = writeln!(text, "{}: {:.2} M flows a second", figures.workload, 1_000.0 / figures.ns);
@@ -198,22 +238,49 @@ fn remarks(record: &Record) -> String {
             other.workload == figures.workload && other.burst == figures.burst && !other.hostile
         };
         if let (true, Some(good)) = (figures.hostile, record.results.iter().find(good)) {
-            let ratio = figures.mean_cycles / good.mean_cycles;
-            let _ = writeln!(text, "{}: {ratio:.2} times as many good packets", figures.label());
+            let ratio = figures.pipeline_cycles / good.pipeline_cycles;
+            let _ = writeln!(text, "{}: {ratio:.2} of what as many good packets cost", figures.label());
         }
     }
     text
 }
 
-/// Bars: weir and its peers by workload.
+/// Lines over the size of bursts if there are several sizes; otherwise bars, weir and its peers by workload.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub(super) fn plot(path: &Path, record: &Record) -> Result<(), String> {
-    let results = &record.results;
+    let sizes: BTreeSet<usize> = record.results.iter().map(|figures| figures.burst).collect();
+    if sizes.len() > 2 { plot_bursts(path, record) } else { plot_workloads(path, record) }
+}
+
+fn plot_bursts(path: &Path, record: &Record) -> Result<(), String> {
+    let mut series: Vec<Series> = Vec::new();
+    for figures in record.results.iter().filter(|figures| !figures.hostile) {
+        let point = (figures.burst as f64, figures.pipeline_cycles);
+        match series.iter_mut().find(|series| series.name == figures.workload) {
+            Some(known) => known.points.push(point),
+            None => series.push(Series { name: figures.workload.clone(), points: vec![point] }),
+        }
+    }
+    let plot = LinePlot {
+        title: format!(
+            "The engine's cost by size of bursts, {}-byte frames, one core",
+            record.settings.frames
+        ),
+        x: "packets in a burst".to_owned(),
+        y: "cycles a packet".to_owned(),
+        log_x: true,
+        log_y: false,
+    };
+    plot::lines(path, &plot, &series)
+}
+
+fn plot_workloads(path: &Path, record: &Record) -> Result<(), String> {
+    let results: Vec<&Figures> = record.results.iter().filter(|f| !f.hostile && !f.first_packets).collect();
     let bars = |name: &str, value: &dyn Fn(&Figures) -> Option<f64>| Bars {
         name: name.to_owned(),
-        values: results.iter().map(value).collect(),
+        values: results.iter().map(|figures| value(figures)).collect(),
     };
     let all = [
         bars("weir", &|figures| Some(figures.pipeline_cycles)),
@@ -222,6 +289,6 @@ pub(super) fn plot(path: &Path, record: &Record) -> Result<(), String> {
     ];
     let shown: Vec<Bars> = all.into_iter().filter(|bars| bars.values.iter().any(Option::is_some)).collect();
     let title = format!("Cycles a packet, {}-byte frames, one core", record.settings.frames);
-    let groups = results.iter().map(Figures::label).collect();
+    let groups = results.iter().map(|figures| figures.label()).collect();
     plot::bars(path, &BarPlot { title, y: "cycles a packet".to_owned(), groups }, &shown)
 }

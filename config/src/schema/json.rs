@@ -127,15 +127,22 @@ fn names_schema(names: Names) -> Value {
         Names::Except([]) => json!({ "pattern": "^[A-Za-z0-9_-]{1,63}$" }),
         Names::Except(reserved) => json!({ "pattern": "^[A-Za-z0-9_-]{1,63}$", "not": { "enum": reserved } }),
         Names::VlanId => json!({ "pattern": "^[1-9][0-9]{0,3}$" }),
+        Names::Node => {
+            json!({ "pattern": "^([A-Za-z0-9._-]{1,253}|[A-Za-z0-9._/-]{1,317}=[A-Za-z0-9._-]{0,63})$" })
+        }
     }
 }
 
 fn text(form: Form) -> Value {
     let pattern = match form {
         Form::Ip => "^[0-9A-Fa-f:.]+$",
+        Form::Ipv4 => "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$",
+        Form::Pool => "^(masquerade|none|[0-9.]+(/[0-9]{1,2}| ?- ?[0-9.]+)?)$",
         Form::Address | Form::Prefix => "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
         Form::Mac => "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$",
-        Form::Device => "^[^/: ]{1,15}$",
+        Form::Device => {
+            "^([^/: ]{1,15}|pci:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\\.[0-7]|env:[A-Za-z_][A-Za-z0-9_]*(\\[[0-9]{1,4}\\])?)$"
+        }
         Form::Duration => "^[0-9]+(\\.[0-9]+)? ?(ms|s|m|min|h|d)$",
         Form::Rate => "^[0-9]+(\\.[0-9]+)? ?[kKMG]?(bit/s|bps|bit|pps|p/s)$",
         Form::Burst => "^[0-9]+(\\.[0-9]+)? ?(B|kB|KB|MB|GB|KiB|MiB|GiB|packets?)$",

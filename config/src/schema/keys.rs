@@ -18,7 +18,8 @@ pub(super) static SERVICE: Kind = Kind::Ref(Ref::Service);
 pub(super) static SCOPE: Kind = Kind::Ref(Ref::Scope);
 pub(super) static CORE: Kind = Kind::Integer { min: 0, max: 4095 };
 
-static PORT: Kind = Kind::Either(&[Kind::Integer { min: 0, max: 65_535 }, Kind::Text(Form::PortRange)]);
+pub(super) static PORT: Kind =
+    Kind::Either(&[Kind::Integer { min: 0, max: 65_535 }, Kind::Text(Form::PortRange)]);
 static DSCP: Kind = Kind::Either(&[Kind::Integer { min: 0, max: 63 }, Kind::Text(Form::Dscp)]);
 static ICMP_TYPE: Kind = Kind::Integer { min: 0, max: 255 };
 

@@ -45,7 +45,7 @@ fn list(keys: &[&str], word: &str) -> String {
     }
 }
 
-fn describe(rule: &Rule, table: &Table) -> Option<String> {
+pub(super) fn describe(rule: &Rule, table: &Table) -> Option<String> {
     let most = |keys: &[&str]| table.rules.iter().any(|r| matches!(r, Rule::AtMostOne(k) if *k == keys));
     let least = |keys: &[&str]| table.rules.iter().any(|r| matches!(r, Rule::AtLeastOne(k) if *k == keys));
     match rule {
@@ -58,7 +58,7 @@ fn describe(rule: &Rule, table: &Table) -> Option<String> {
     }
 }
 
-fn default(key: &Key, table: &Table) -> String {
+pub(super) fn default(key: &Key, table: &Table) -> String {
     let grouped = table.rules.iter().any(|r| matches!(r, Rule::AtLeastOne(keys) if keys.contains(&key.name)));
     match key.need {
         Need::Required if grouped => "one of the group".to_owned(),
@@ -68,7 +68,7 @@ fn default(key: &Key, table: &Table) -> String {
     }
 }
 
-fn takes(kind: &Kind) -> String {
+pub(super) fn takes(kind: &Kind) -> String {
     match kind {
         Kind::Integer { min, max: i64::MAX } => format!("an integer, at least {min}"),
         Kind::Table(table) | Kind::Named(_, table) | Kind::Records(table) => format!("`{}`", table.title),

@@ -5,13 +5,16 @@
 
 mod json;
 mod keys;
+mod manual;
 mod markdown;
+mod nat;
 mod sections;
 mod services;
 #[cfg(test)]
 mod tests;
 
 pub use json::schema;
+pub use manual::manual;
 pub use markdown::reference;
 pub(crate) use sections::ROOT;
 
@@ -94,12 +97,16 @@ pub(crate) enum Names {
     Except(&'static [&'static str]),
     /// VLAN identifiers: 1 to 4094.
     VlanId,
+    /// Names or labels of nodes. Their tables are parts of a configuration, to be laid over the rest.
+    Node,
 }
 
 /// The form of a text.
 #[derive(Clone, Copy)]
 pub(crate) enum Form {
     Ip,
+    Ipv4,
+    Pool,
     Address,
     Prefix,
     Mac,
@@ -184,10 +191,16 @@ impl Form {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Ip => "an IP address such as \"10.1.0.9\"",
+            Self::Ipv4 => "an IPv4 address such as \"10.1.0.9\"",
+            Self::Pool => {
+                "an IPv4 address, prefix or range such as \"203.0.113.7\", \"203.0.113.0/28\" or \"203.0.113.7-203.0.113.9\", or \"masquerade\" or \"none\""
+            }
             Self::Address => "an address with its prefix length such as \"10.1.0.1/24\"",
             Self::Prefix => "a prefix such as \"10.2.0.0/16\"",
             Self::Mac => "a MAC address such as \"02:00:00:00:01:09\"",
-            Self::Device => "the name of a network device such as \"eth1\"",
+            Self::Device => {
+                "a network device such as \"eth1\", \"pci:0000:3b:02.1\" or \"env:PCIDEVICE_INTEL_COM_SRIOV[0]\""
+            }
             Self::Duration => "a time such as \"300s\"",
             Self::Rate => "a rate such as \"10Mbit/s\" or \"1000pps\"",
             Self::Burst => "a burst such as \"64KB\" or \"100 packets\"",

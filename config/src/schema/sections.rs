@@ -6,11 +6,9 @@ use super::{Form, Kind, Names, Need, Ref, Rule, Table};
 
 const MAX_ENTRIES: i64 = 1 << 26;
 
-/// The file itself.
-pub(crate) static ROOT: Table = Table {
-    title: "the file",
-    doc: "All sections are optional. Names are 1 to 63 letters, digits, `-` and `_`.",
-    keys: &[
+/// The sections of a file, which are those of a `[node]` too; `more` stands behind them.
+macro_rules! sections {
+    ($($more:expr)?) => { &[
         key("workers", Kind::Table(&WORKERS), Need::Optional("the defaults"), "Worker threads."),
         key("limits", Kind::Table(&LIMITS), Need::Optional("the defaults"), "The bound of every table."),
         key("memory", Kind::Table(&MEMORY), Need::Optional("the defaults"), "Frame memory."),
@@ -53,7 +51,27 @@ pub(crate) static ROOT: Table = Table {
             Need::Optional("nothing goes into a chain"),
             "The classifier: which new flows go into which chain.",
         ),
-    ],
+        $($more)?
+    ] };
+}
+
+/// The file itself.
+pub(crate) static ROOT: Table = Table {
+    title: "the file",
+    doc: "All sections are optional. Names are 1 to 63 letters, digits, `-` and `_`.",
+    keys: sections![key(
+        "node",
+        Kind::Named(Names::Node, &NODE),
+        Need::Optional("the file is the same on every node"),
+        "What is different on some nodes.",
+    )],
+    rules: &[],
+};
+
+static NODE: Table = Table {
+    title: "[node.<name-or-label>]",
+    doc: "What is different on one node (`[node.\"worker-1\"]`) or on nodes with a label (`[node.\"rack=west\"]`): any sections of the file, such as `[node.\"worker-1\".port.uplink]`. The sections for a node's labels are laid over the rest of the file in their order, then the one for its name: tables are merged key by key, arrays of tables written `[[…]]` are appended, every other value is replaced.",
+    keys: sections![],
     rules: &[],
 };
 
@@ -71,7 +89,7 @@ static WORKERS: Table = Table {
             "idle",
             Kind::Word(&["spin", "adaptive"]),
             Need::Default("\"adaptive\""),
-            "What a worker without work does: poll without pause, or spin, pause, sleep briefly, and at last block until a packet comes.",
+            "What a worker without work does: poll without pause, or poll on through silences of up to 2 ms and then block until a packet comes.",
         ),
     ],
     rules: &[],
@@ -118,6 +136,12 @@ static LIMITS: Table = Table {
             "Token buckets, over all policers.",
         ),
         key(
+            "nat-bindings",
+            Kind::Integer { min: 1, max: MAX_ENTRIES },
+            Need::Default("131072"),
+            "Address bindings, over all translators: one for each address and port that has an external one.",
+        ),
+        key(
             "icmp-errors-per-second",
             Kind::Integer { min: 1, max: 1_000_000 },
             Need::Default("1000"),
@@ -161,7 +185,7 @@ static PORT: Table = Table {
             "device",
             Kind::Text(Form::Device),
             Need::Optional("only `weir replay` drives the port"),
-            "The network device's name. A device belongs to one port.",
+            "The network device: its name; the address of a PCI function that has one (`pci:…`); or one of the names or addresses, separated by commas, in an environment variable, as device plugins set it (`env:…[0]`). A device belongs to one port.",
         ),
         key(
             "mode",
@@ -174,6 +198,12 @@ static PORT: Table = Table {
             Kind::Word(&["auto", "native", "generic"]),
             Need::Default("\"auto\""),
             "The best XDP mode to try: \"auto\" is zero-copy, then native copy, then generic. The one obtained is printed.",
+        ),
+        key(
+            "xsk-map",
+            Kind::Word(&["own", "plugin", "pinned"]),
+            Need::Default("\"own\""),
+            "Whose XDP program brings the frames: weir's \"own\"; or that of the AF_XDP device plugin, whose map of sockets is asked for at `/tmp/afxdp_dp/<device>/afxdp.sock` (\"plugin\") or found pinned at `/tmp/afxdp_dp/<device>/xsks_map` (\"pinned\"). A program that is not weir's takes every frame: the port is \"dedicated\".",
         ),
         key("mac", Kind::Text(Form::Mac), Need::Optional("the device's own"), "The MAC address to use."),
         key(

@@ -1,6 +1,7 @@
 //! The sections of service functions, chains and the classifier.
 
 use super::keys::*;
+use super::nat::NAT;
 use super::{Form, Kind, Need, Ref, Rule, Table};
 
 pub(super) static SERVICE_TABLE: Table = Table {
@@ -9,8 +10,12 @@ pub(super) static SERVICE_TABLE: Table = Table {
     keys: &[
         key("firewall", Kind::Table(&FIREWALL), Need::Required, "A stateful firewall."),
         key("policer", Kind::Table(&POLICER), Need::Required, "A policer."),
+        key("nat", Kind::Table(&NAT), Need::Required, "A translator of IPv4 addresses and ports."),
     ],
-    rules: &[Rule::AtLeastOne(&["firewall", "policer"]), Rule::AtMostOne(&["firewall", "policer"])],
+    rules: &[
+        Rule::AtLeastOne(&["firewall", "policer", "nat"]),
+        Rule::AtMostOne(&["firewall", "policer", "nat"]),
+    ],
 };
 
 static FIREWALL: Table = Table {

@@ -1,6 +1,7 @@
 //! The values that a configuration writes as text: addresses, prefixes, port ranges, flags, rates, times.
 
 mod matching;
+mod pool;
 mod quantity;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 use crate::MacAddress;
 use crate::codes::{self, Code};
 pub(crate) use matching::{dscp, port_range, protocol, render_tcp_flags, tcp_flags};
+pub(crate) use pool::{Pool, ipv4, pool};
 pub(crate) use quantity::{Burst, burst, duration, rate, render_duration, render_rate};
 
 /// Why a text is not what the key takes.
@@ -21,11 +23,11 @@ pub(crate) struct Bad {
 }
 
 impl Bad {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { code: codes::BAD_VALUE, message: message.into(), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -96,21 +98,31 @@ pub(crate) fn mac(text: &str) -> Parsed<MacAddress> {
     })
 }
 
-/// The name of a network device: at most 15 bytes, no `/`, no white space (`dev_valid_name` of Linux).
+/// A network device, by its name, PCI address or environment variable.
 pub(crate) fn device(text: &str) -> Parsed<()> {
-    if text.starts_with("pci:") || text.starts_with("env:") {
-        return Err(Bad::new(format!("`{text}` is not the name of a network device"))
-            .hint("only network devices are supported, by their names, such as `eth1`"));
-    }
-    let valid = (1..=15).contains(&text.len())
-        && text != "."
-        && text != ".."
-        && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    crate::device::read(text).map(drop)
+}
+
+/// What a `[node]` section is for: a node's name (RFC 1123), or a label `key=value`, as Kubernetes writes them.
+pub(crate) fn node(text: &str) -> Parsed<()> {
+    let letters = |part: &str, more: &str| {
+        part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c) || more.contains(c))
+    };
+    let valid = match text.split_once('=') {
+        Some((key, value)) => {
+            (1..=317).contains(&key.len()) && letters(key, "/") && value.len() <= 63 && letters(value, "")
+        }
+        None => (1..=253).contains(&text.len()) && letters(text, ""),
+    };
     if valid {
         return Ok(());
     }
-    Err(Bad::new(format!("`{text}` is not the name of a network device"))
-        .hint("at most 15 characters, without spaces, `/` or `:`, such as `eth1`"))
+    Err(Bad {
+        code: codes::BAD_NAME,
+        message: format!("`{text}` is neither the name nor a label of a node"),
+        hint: None,
+    }
+    .hint("such as `[node.\"worker-1.example.com\"]` or `[node.\"topology.kubernetes.io/zone=west\"]`"))
 }
 
 /// A name of a port, VRF, bridge, tunnel, cross-connect, service or chain.
@@ -200,6 +212,16 @@ mod tests {
         assert!(device("eth1.100").is_ok());
         assert!(device("a-device-name-16").is_err());
         assert!(device("a/b").is_err());
-        assert!(device("pci:0000:3b:02.1").is_err());
+        assert!(device("pci:0000:3b:02.1").is_ok());
+    }
+
+    #[test]
+    fn a_node_is_a_host_name_or_a_label() {
+        for good in ["worker-1", "worker-1.example.com", "role=router", "example.com/rack=", "a.b/c=D_1"] {
+            assert!(node(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "=x", "a/b", "k=a/b", "k=v=w"] {
+            assert!(node(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::at;
 use super::view::{Interface, InterfaceKind, View, is_link_local_v6};
 use crate::codes;
-use crate::model::{Config, Domain, PortMode};
+use crate::model::{Config, Domain, PortMode, XskMap};
 use crate::sink::{At, Sink, error, warning};
 
 /// Bytes of a frame that packets cannot use: headroom, and an Ethernet header with two VLAN tags.
@@ -21,6 +21,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     duplicate_cores(config, sink);
     duplicate_names(config, sink);
     duplicate_devices(config, sink);
+    foreign_programs(config, sink);
     for (name, bridge) in &config.bridges {
         let path = at!["bridge", name, "ageing"];
         if !(1..=1_000_000).contains(&bridge.ageing.as_secs()) && !sink.is_refused(&path) {
@@ -54,6 +55,27 @@ fn duplicate_names(config: &Config, sink: &mut Sink<'_>) {
             .also(&at!["port", name], At::Key, "the port")
             .hint("interfaces are referred to by name: give one of them another");
         sink.report(&at!["tunnel", name], At::Key, finding);
+    }
+}
+
+/// The AF_XDP device plugin's program knows nothing of what the kernel should keep, and attaches as it likes.
+fn foreign_programs(config: &Config, sink: &mut Sink<'_>) {
+    let foreign = config.ports.iter().filter(|(_, port)| port.xsk_map != XskMap::Own);
+    for (name, port) in foreign {
+        let path = at!["port", name, "xsk-map"];
+        if port.mode == PortMode::Shared {
+            let message = "the device plugin's XDP program takes every frame, and a shared port leaves some to the kernel";
+            sink.report(
+                &path,
+                At::Value,
+                error(codes::CONFLICTING_KEYS, message).hint("add `mode = \"dedicated\"`"),
+            );
+        }
+        let xdp = at!["port", name, "xdp"];
+        if sink.is_sound(&xdp) {
+            let message = "`xdp` has no effect here: the device plugin attached its XDP program already";
+            sink.report(&xdp, At::Key, warning(codes::IGNORED_KEY, message));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod interfaces;
 mod loops;
+mod nat;
 mod neighbours;
 mod overlay;
 mod routes;
@@ -34,5 +35,6 @@ pub(crate) fn validate(config: &Config, sink: &mut Sink<'_>) {
     loops::validate(config, &view, sink);
     neighbours::validate(config, &view, sink);
     routes::validate(config, &view, sink);
+    nat::validate(config, &view, sink);
     services::validate(config, sink);
 }

@@ -20,6 +20,8 @@ pub(super) fn validate(config: &Config, sink: &mut Sink<'_>) {
         match service {
             Service::Firewall(rules) => firewall(name, rules, sink),
             Service::Policer(rules) => policer(name, rules, sink),
+            // Its addresses are compared with those of interfaces: see `super::nat`.
+            Service::Nat(_) => {}
         }
     }
     chains(config, sink);
@@ -45,7 +47,7 @@ fn firewall(name: &str, firewall: &Firewall, sink: &mut Sink<'_>) {
 }
 
 /// Warns about a rule behind one that matches everything.
-fn reachable(
+pub(super) fn reachable(
     all: &mut Option<Vec<String>>,
     matches: &Match,
     any_scope: bool,

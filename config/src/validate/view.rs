@@ -14,6 +14,7 @@ const HARMLESS: &[&str] = &[
     "mtu",
     "mac",
     "xdp",
+    "xsk-map",
     "device",
     "prefixes",
     "ttl",

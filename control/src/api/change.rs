@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, Query, Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 
 use super::error::ApiError;
 use crate::configuration::{self, Refusal};
-use crate::daemon::{Manager, Outcome};
+use crate::daemon::{Health, Manager, Outcome, blocking};
 
 /// How long a client may take to send a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
@@ -46,9 +47,10 @@ pub(crate) async fn config(
     let text = read_text(request).await?;
     let name = query.name.unwrap_or_else(|| "request".to_owned());
     let origin = name.clone();
+    let identity = manager.identity().clone();
     let result = manager.change(query.dry_run, move || match language {
-        Language::Json => configuration::from_json(&name, &text),
-        Language::Toml => configuration::from_toml(&name, &text),
+        Language::Json => configuration::from_json(&name, &text, &identity),
+        Language::Toml => configuration::from_toml(&name, &text, &identity),
     });
     tell(&format!("configuration from the socket ({origin})"), query.dry_run, result.await)
 }
@@ -57,6 +59,17 @@ pub(crate) async fn config(
 pub(crate) async fn reload(State(manager): State<Arc<Manager>>) -> Result<Json<Outcome>, ApiError> {
     let what = format!("reload of {}", manager.source());
     tell(&what, false, manager.reload().await)
+}
+
+/// `POST /v1/drain`: out of service; `DELETE /v1/drain`: back into it. Answers with the health.
+pub(crate) async fn drain(State(manager): State<Arc<Manager>>, method: Method) -> Json<Health> {
+    Json(
+        blocking(move || {
+            manager.drain(method == Method::POST);
+            manager.health()
+        })
+        .await,
+    )
 }
 
 fn tell(what: &str, dry_run: bool, result: Result<Outcome, Refusal>) -> Result<Json<Outcome>, ApiError> {

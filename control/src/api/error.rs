@@ -41,7 +41,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let status = match refusal.code {
             "invalid_configuration" => StatusCode::UNPROCESSABLE_ENTITY,
-            "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+            "stopping" | "draining" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::CONFLICT,
         };
         let diagnostics = refusal.diagnostics.into_iter().map(Told::from).collect();

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use weir_dataplane::decision::DropReason;
-use weir_dataplane::worker::status::{Counters, PortStatus, QueueStatus, TableStatus, WorkerStatus};
+use weir_dataplane::worker::status::{
+    Counters, NatStatus, PortStatus, QueueStatus, TableStatus, WorkerStatus,
+};
 
 use crate::daemon::{Manager, blocking};
 
@@ -27,10 +29,26 @@ fn render(manager: &Manager) -> String {
     page.family("weir_config_changes_total", "counter", "Configurations put in force, and refused.");
     page.sample("weir_config_changes_total", &[("result", &"applied")], applied);
     page.sample("weir_config_changes_total", &[("result", &"refused")], refused);
+    let watched = &manager.watched;
+    page.family(
+        "weir_config_current",
+        "gauge",
+        "1 if what the configuration's source said last is in force, 0 if it was refused or cannot be read.",
+    );
+    page.sample("weir_config_current", &[], u8::from(watched.is_current()));
+    page.family(
+        "weir_config_watched",
+        "gauge",
+        "1 if the configuration file is loaded again when it is replaced.",
+    );
+    page.sample("weir_config_watched", &[], u8::from(watched.is_watching()));
+    page.family("weir_draining", "gauge", "1 while weir is taken out of service.");
+    page.sample("weir_draining", &[], u8::from(manager.is_draining()));
     packets(&mut page, &engine.counters());
     ports(&mut page, &engine.ports());
     workers(&mut page, &engine.workers());
     tables(&mut page, &engine.tables());
+    nat(&mut page, &engine.nat(0));
     page.text
 }
 
@@ -176,6 +194,18 @@ fn workers(page: &mut Page, workers: &[WorkerStatus]) {
     page.family("weir_worker_flow_capacity", "gauge", "Bound of the flow table.");
     for worker in workers {
         page.sample("weir_worker_flow_capacity", &[("worker", &worker.worker)], worker.flow_capacity);
+    }
+}
+
+fn nat(page: &mut Page, nat: &NatStatus) {
+    let help = "Ports of an external address that address translation has given out.";
+    page.family("weir_nat_ports_in_use", "gauge", help);
+    for entry in &nat.addresses {
+        page.sample(
+            "weir_nat_ports_in_use",
+            &[("vrf", &entry.vrf), ("address", &entry.address), ("protocol", &entry.protocol)],
+            u64::from(entry.in_use),
+        );
     }
 }
 

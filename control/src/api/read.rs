@@ -1,7 +1,7 @@
 //! What only reads: each handler asks the engine on a thread that may block, and wraps the answer in an object.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::DEFAULT_LIMIT;
 use super::error::ApiError;
-use crate::daemon::{ConfigView, Conservation, Health, Manager, blocking, judge};
+use crate::daemon::{ConfigView, Conservation, Health, Manager, blocking};
 use crate::engine::Engine;
 
 /// Asks the engine, away from the reactor.
@@ -88,6 +88,15 @@ pub(crate) async fn sessions(
     Ok(Json(json!({ "limit": limit, "sessions": sessions })))
 }
 
+pub(crate) async fn nat(
+    State(manager): State<Arc<Manager>>,
+    query: Result<Query<Limit>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let limit = limit(query)?;
+    let nat = ask(&manager, move |engine| engine.nat(limit)).await;
+    Ok(Json(json!({ "limit": limit, "bindings": nat.bindings, "addresses": nat.addresses })))
+}
+
 pub(crate) async fn counters(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let counters = ask(&manager, |engine| engine.counters()).await;
     Json(json!({ "counters": counters, "conservation": Conservation::of(&counters) }))
@@ -98,14 +107,7 @@ pub(crate) async fn config(State(manager): State<Arc<Manager>>) -> Json<ConfigVi
 }
 
 pub(crate) async fn health(State(manager): State<Arc<Manager>>) -> Json<Health> {
-    Json(
-        blocking(move || {
-            let stuck = manager.pulse.lock().unwrap_or_else(PoisonError::into_inner).stuck();
-            let engine = &manager.engine;
-            judge(engine.generation(), manager.is_stopping(), &engine.ports(), &stuck)
-        })
-        .await,
-    )
+    Json(blocking(move || manager.health()).await)
 }
 
 pub(crate) async fn version(State(manager): State<Arc<Manager>>) -> Json<Value> {

@@ -1,7 +1,9 @@
-//! Serves the API on a unix socket: a task a connection, one request a connection, and a time limit on each part, so
+//! Serves a router on the unix socket or on a TCP address for probes: a task a connection, one request a connection, and a time limit on each part, so
 //! that a slow client costs a task and nothing else.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +12,8 @@ use axum::extract::DefaultBodyLimit;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -37,15 +39,40 @@ fn busy() -> String {
     )
 }
 
+/// What connections come from.
+pub trait Accept: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
 /// Accepts connections for ever; ends when its future is dropped.
-pub async fn serve(listener: UnixListener, router: Router) -> Infallible {
+pub async fn serve(listener: impl Accept, router: Router) -> Infallible {
     let router = router.layer(DefaultBodyLimit::max(BODY_LIMIT));
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match listener.next().await {
+            Ok(stream) => stream,
             Err(error) => {
-                warn!("a connection to the socket could not be accepted: {error}");
+                warn!("a connection could not be accepted: {error}");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -63,7 +90,7 @@ pub async fn serve(listener: UnixListener, router: Router) -> Infallible {
     }
 }
 
-async fn serve_one(stream: UnixStream, router: Router) {
+async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -73,14 +100,14 @@ async fn serve_one(stream: UnixStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(CONNECTION_TIME, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("a connection to the socket ended early: {error}"),
-        Err(_) => debug!("a connection to the socket took longer than {CONNECTION_TIME:?} and was closed"),
+        Ok(Err(error)) => debug!("a connection ended early: {error}"),
+        Err(_) => debug!("a connection took longer than {CONNECTION_TIME:?} and was closed"),
     }
 }
 
 /// Says that there is no room, without waiting for the client.
-fn refuse(stream: UnixStream) {
-    warn!("more than {CONNECTIONS} connections to the socket: one is refused");
+fn refuse(stream: impl AsyncWrite + Unpin + Send + 'static) {
+    warn!("more than {CONNECTIONS} connections at a time: one is refused");
     tokio::spawn(async move {
         let mut stream = stream;
         // The client may be gone already; it was refused either way.

@@ -44,7 +44,7 @@ impl Apply {
         };
         let name =
             std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone()).display().to_string();
-        if let Err(refusal) = configuration::from_toml(&self.file.display().to_string(), &text) {
+        if let Err(refusal) = configuration::from_toml_everywhere(&self.file.display().to_string(), &text) {
             let output = check::refused(&refusal);
             return Output { stderr: output.stderr + "; nothing was changed", ..output };
         }

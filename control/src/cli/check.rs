@@ -5,16 +5,19 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Output, REFUSED};
+use super::node::NodeArguments;
+use super::{Output, REFUSED, USAGE};
 use crate::configuration::{self, Loaded, Refusal};
 use crate::daemon::Told;
 
 const EXAMPLES: &str =
     "Every error is reported at once, as `file:line:column: error[code]: text` with the source line.
-No device is touched and no daemon is asked.
+No device is touched and no daemon is asked. A file with `[node]` sections is checked as every node
+that has one sees it, or as the one that is named.
 
 Examples:
   weir check /etc/weir/weir.toml
+  weir check --node worker-1 /etc/weir/weir.toml
   weir check --format json weir.toml | jq '.diagnostics[].code'";
 
 /// Check a configuration file: exit 0 if it is valid, 1 if not
@@ -26,6 +29,8 @@ pub(super) struct Check {
     /// Text for people, or JSON for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    node: NodeArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,7 +41,11 @@ enum Format {
 
 impl Check {
     pub(super) fn execute(self) -> Output {
-        let result = configuration::from_file(&self.file);
+        let result = match self.node.identity() {
+            Ok(identity) if identity.is_unknown() => configuration::from_file_everywhere(&self.file),
+            Ok(identity) => configuration::from_file(&self.file, &identity),
+            Err(message) => return Output::failed(USAGE, format!("weir: {message}")),
+        };
         match self.format {
             Format::Text => text(result),
             Format::Json => json(result),

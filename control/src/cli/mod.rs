@@ -2,6 +2,9 @@
 
 mod apply;
 mod check;
+mod doctor;
+mod drain;
+mod node;
 mod reload;
 mod replay;
 mod run;
@@ -13,7 +16,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::client::ClientError;
@@ -37,8 +40,10 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Doctor(doctor::Doctor),
     Apply(apply::Apply),
     Reload(reload::Reload),
+    Drain(drain::Drain),
     Show(show::Show),
     Replay(replay::Replay),
     Schema(schema::Schema),
@@ -108,6 +113,11 @@ impl From<ClientError> for Output {
     }
 }
 
+/// The whole command line, for its manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -118,8 +128,10 @@ pub fn main() -> ExitCode {
     let output = match cli.command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Apply(apply) => apply.execute(),
         Command::Reload(reload) => reload.execute(),
+        Command::Drain(drain) => drain.execute(),
         Command::Show(show) => show.execute(),
         Command::Replay(replay) => replay.execute(),
         Command::Schema(schema) => schema.execute(),
@@ -129,8 +141,6 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

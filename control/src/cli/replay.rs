@@ -10,9 +10,10 @@ use serde_json::json;
 use weir_config::Config;
 use weir_dataplane::worker::{ReplaySummary, replay};
 
+use super::node::NodeArguments;
 use super::table::Align::{Left, Right};
 use super::table::Table;
-use super::{Output, REFUSED, check};
+use super::{Output, REFUSED, USAGE, check};
 use crate::configuration;
 use crate::daemon::Conservation;
 
@@ -42,6 +43,8 @@ pub(super) struct Replay {
     /// The summary as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    node: NodeArguments,
 }
 
 /// One `PORT=FILE`.
@@ -66,7 +69,11 @@ impl FromStr for Input {
 
 impl Replay {
     pub(super) fn execute(self) -> Output {
-        let loaded = match configuration::from_file(&self.config) {
+        let identity = match self.node.identity() {
+            Ok(identity) => identity,
+            Err(message) => return Output::failed(USAGE, format!("weir: {message}")),
+        };
+        let loaded = match configuration::from_file(&self.config, &identity) {
             Ok(loaded) => loaded,
             Err(refusal) => return check::refused(&refusal),
         };

@@ -1,14 +1,19 @@
 //! `weir run`: the daemon in the foreground.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::node::NodeArguments;
 use super::{Output, REFUSED, SocketArgument, USAGE};
 use crate::configuration::Source;
 use crate::daemon::{self, Failure, Options};
 use crate::dataplane;
+use crate::engine::Engine;
+use crate::privilege::{self, Seccomp};
 
 const EXAMPLES: &str = "Signals:
   SIGHUP           read the configuration again; if anything is wrong with it, nothing changes
@@ -22,6 +27,7 @@ Without --config, a plain router is read from the environment:
 Examples:
   weir run --config /etc/weir/weir.toml
   weir run --config weir.toml --socket /tmp/weir.sock --log debug
+  weir run --config /etc/weir/weir.toml --watch --health 127.0.0.1:9640 --node worker-1
   INTERFACES=eth0,eth1 ROUTES='10.0.0.0/24 172.16.0.1,10.1.0.0/16 eth1' weir run";
 
 /// Threads for what may block: the engine, files.
@@ -36,11 +42,23 @@ pub(super) struct Run {
     /// The configuration (TOML); without it, INTERFACES and ROUTES of the environment
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Load the file again whenever it is replaced, also by the kubelet, which swaps a ConfigMap's directory
+    #[arg(long, requires = "config")]
+    watch: bool,
+    /// Answer probes over HTTP here: /startz, /livez, /readyz, and /metrics; whoever can reach it can read them
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    health: Option<SocketAddr>,
+    #[command(flatten)]
+    node: NodeArguments,
     #[command(flatten)]
     socket: SocketArgument,
     /// What to log to stderr: error, warn, info, debug, trace, or directives such as info,weir_control::netlink=debug
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
+    /// What becomes of system calls that weir is not known to make: they fail, the process is killed, they are only logged by
+    /// the kernel, or nothing
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = Seccomp::Refuse)]
+    seccomp: Seccomp,
 }
 
 impl Run {
@@ -53,7 +71,23 @@ impl Run {
         if let Err(error) = daemon::start_logging(&self.log) {
             return Output::failed(USAGE, format!("weir: {error}"));
         }
-        match run(source, self.socket.socket) {
+        let identity = match self.node.identity() {
+            Ok(identity) => identity,
+            Err(message) => return Output::failed(USAGE, format!("weir: {message}")),
+        };
+        let config = match &source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Environment { .. } => None,
+        };
+        // The process has one thread here: the privileges of the others are those of the one that starts them.
+        if let Err(error) = privilege::settle(self.seccomp, config, &self.socket.socket) {
+            return Output::failed(REFUSED, format!("weir: {error}"));
+        }
+        let seccomp = self.seccomp;
+        let (health, watch) = (self.health, self.watch);
+        let options =
+            |engine| Options { identity, health, watch, ..Options::new(source, self.socket.socket, engine) };
+        match run(seccomp, options) {
             Ok(()) => Output::default(),
             // Why it was refused is in the log, line by line.
             Err(Failure::Refused(_)) => Output { code: REFUSED, ..Output::default() },
@@ -81,7 +115,7 @@ fn source(
     }
 }
 
-fn run(source: Source, socket: PathBuf) -> Result<(), Failure> {
+fn run(seccomp: Seccomp, options: impl FnOnce(Arc<dyn Engine>) -> Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -90,8 +124,8 @@ fn run(source: Source, socket: PathBuf) -> Result<(), Failure> {
         .map_err(Failure::Runtime)?;
     let result = runtime.block_on(async {
         let signals = daemon::signals().map_err(Failure::Signals)?;
-        let engine = dataplane::start();
-        daemon::run(Options { source, socket, engine }, signals).await
+        let engine = dataplane::start(Arc::new(move |_| privilege::settle_worker(seccomp)));
+        daemon::run(options(engine), signals).await
     });
     runtime.shutdown_timeout(SHUTDOWN_TIME);
     result

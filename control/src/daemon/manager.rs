@@ -4,18 +4,22 @@
 //! the running one, and given to the data plane. Whatever fails on the way leaves the running generation untouched.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{debug, info, warn};
-use weir_config::{Change, Config, Diagnostic};
+use weir_config::{Change, Config, Diagnostic, Identity};
 
 use crate::configuration::{self, Loaded, Refusal, Source};
 use crate::daemon::announce::Announcer;
-use crate::daemon::health::Pulse;
+use crate::daemon::health::{Findings, Health, Pulse, judge};
+use crate::daemon::notify::{self, StatusLine};
+use crate::daemon::watch::Watched;
+use crate::devices;
 use crate::engine::Engine;
 use crate::netlink::{self, Kernel, KernelEvent};
 
@@ -25,15 +29,24 @@ pub struct Manager {
     pub engine: Arc<dyn Engine>,
     kernel: Option<Kernel>,
     source: Source,
+    /// Which node this is: whose sections of the file apply.
+    identity: Identity,
     running: Mutex<Arc<Running>>,
     /// Held while a configuration is put in force, so that changes do not overtake each other.
     changing: tokio::sync::Mutex<()>,
     /// Which workers' loops advance.
     pub(crate) pulse: Mutex<Pulse>,
+    /// What systemd shows of weir.
+    status: Mutex<StatusLine>,
+    /// Why the last change was refused, if it was.
+    refusal: Mutex<Option<String>>,
     announcer: Mutex<Announcer>,
     applied: AtomicU64,
     refused: AtomicU64,
     stopping: AtomicBool,
+    draining: AtomicBool,
+    /// Whether the file is watched, and whether what it held last could be put in force.
+    pub(crate) watched: Watched,
 }
 
 /// What is in force.
@@ -94,18 +107,23 @@ pub struct ConfigView {
 
 impl Manager {
     /// A manager of an engine that runs nothing yet. Without `kernel`, shared ports get nothing from the kernel.
-    pub fn new(engine: Arc<dyn Engine>, kernel: Option<Kernel>, source: Source) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, kernel: Option<Kernel>, source: Source, identity: Identity) -> Self {
         Self {
             engine,
             kernel,
             source,
+            identity,
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
             pulse: Mutex::default(),
+            status: Mutex::default(),
+            refusal: Mutex::default(),
             announcer: Mutex::default(),
             applied: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            watched: Watched::default(),
         }
     }
 
@@ -129,6 +147,50 @@ impl Manager {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// Which node this is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether weir is being taken out of service: see [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes weir out of service, or back into it. While it drains it is not ready, takes no change and announces no address;
+    /// packets are forwarded as before. Blocks for as long as the engine is busy.
+    pub fn drain(&self, draining: bool) {
+        if self.draining.swap(draining, Ordering::Relaxed) != draining {
+            info!(
+                "{}",
+                if draining {
+                    "draining: not ready any more, packets are still forwarded"
+                } else {
+                    "in service again"
+                }
+            );
+        }
+        self.engine.quiet(draining);
+    }
+
+    /// What can be said of its health without asking the engine: whether workers and housekeeping advance.
+    pub(crate) fn liveness(&self) -> Vec<String> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).problems()
+    }
+
+    /// Its health, with what the engine says.
+    pub fn health(&self) -> Health {
+        let stuck = self.liveness();
+        judge(&Findings {
+            generation: self.engine.generation(),
+            stopping: self.is_stopping(),
+            draining: self.is_draining(),
+            ports: &self.engine.ports(),
+            workers: &self.engine.workers(),
+            stuck: &stuck,
+        })
+    }
+
     /// The running configuration.
     pub fn show(&self) -> ConfigView {
         let running = self.running();
@@ -146,8 +208,13 @@ impl Manager {
     /// # Errors
     /// It could not be loaded, or the data plane refused it; nothing changed.
     pub async fn reload(self: &Arc<Self>) -> Result<Outcome, Refusal> {
-        let source = self.source.clone();
-        self.change(false, move || configuration::load(&source)).await
+        let (source, identity) = (self.source.clone(), self.identity.clone());
+        let result = self.change(false, move || configuration::load(&source, &identity)).await;
+        // Who is on his way out has not read it.
+        if !matches!(&result, Err(refusal) if ["draining", "stopping"].contains(&refusal.code)) {
+            self.watched.set_current(result.is_ok());
+        }
+        result
     }
 
     /// Loads a configuration with `load` and puts it in force, or only says what that would change.
@@ -160,10 +227,20 @@ impl Manager {
         load: impl FnOnce() -> Result<Loaded, Refusal> + Send + 'static,
     ) -> Result<Outcome, Refusal> {
         let _turn = self.changing.lock().await;
+        // The first one is part of the start.
+        let reloads = !dry_run && self.engine.generation() > 0;
+        if reloads {
+            notify::reloading();
+        }
         let this = self.clone();
         let result = blocking(move || this.change_now(dry_run, load)).await;
-        if result.is_err() && !dry_run {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if !dry_run {
+            self.refused.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+            let refusal = result.as_ref().err().map(ToString::to_string);
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        }
+        if reloads {
+            notify::reloaded();
         }
         result
     }
@@ -182,7 +259,12 @@ impl Manager {
                 let message = "weir is stopping".to_owned();
                 return Err(Refusal { code: "stopping", message, diagnostics: Vec::new() });
             }
-            let complete = self.complete(&loaded.config);
+            if self.is_draining() {
+                let message =
+                    "weir is draining and takes no change; `weir drain --undo` ends that".to_owned();
+                return Err(Refusal { code: "draining", message, diagnostics: Vec::new() });
+            }
+            let complete = self.complete(&loaded.config)?;
             self.engine.apply(&complete).map_err(|error| Refusal::by_the_engine(&error, &loaded.origin))?;
             let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
             self.set_running(Running {
@@ -205,7 +287,12 @@ impl Manager {
         let this = self.clone();
         blocking(move || {
             let running = this.running();
-            let complete = this.complete(&running.written);
+            let complete = match this.complete(&running.written) {
+                Ok(complete) => complete,
+                Err(refusal) => {
+                    return warn!("the kernel's addresses changed, but a device is not there: {refusal}");
+                }
+            };
             if complete == running.complete || this.is_stopping() {
                 return;
             }
@@ -259,7 +346,17 @@ impl Manager {
     pub(crate) fn service(&self) {
         self.engine.service();
         self.announce_ports();
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).beat(|| self.engine.workers());
+        let pulse = || self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = pulse().is_due();
+        if due {
+            // The engine may keep us waiting; who asks for the pulse meanwhile does not wait.
+            let workers = self.engine.workers();
+            pulse().look(&workers, Instant::now());
+            let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let health = self.health();
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.tell(&health, refusal.as_deref());
+        }
     }
 
     /// Has the kernel resolve the neighbours that the engine waits for on shared ports.
@@ -272,12 +369,15 @@ impl Manager {
         }
     }
 
-    fn complete(&self, written: &Config) -> Config {
+    /// With what this machine gives: the devices that are meant, and the kernel's addresses.
+    fn complete(&self, written: &Config) -> Result<Config, Refusal> {
         let mut complete = written.clone();
+        devices::resolve(&mut complete, |name| std::env::var(name).ok(), Path::new("/sys"))
+            .map_err(|problems| Refusal::for_want_of_devices(&problems))?;
         if let Some(kernel) = &self.kernel {
             netlink::complete(&mut complete, &kernel.view());
         }
-        complete
+        Ok(complete)
     }
 
     /// Tells the engine every neighbour that the kernel knows on shared ports: new ports start with them.

@@ -8,18 +8,21 @@ mod conservation;
 mod health;
 mod log;
 mod manager;
+mod notify;
 mod signals;
 mod socket;
+mod watch;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
+use weir_config::Identity;
 
 use crate::api;
 use crate::configuration::{Refusal, Source};
@@ -28,7 +31,6 @@ use crate::netlink::{Kernel, KernelEvent};
 
 pub use conservation::Conservation;
 pub use health::Health;
-pub(crate) use health::judge;
 pub use log::start as start_logging;
 pub(crate) use manager::blocking;
 pub use manager::{ConfigView, Manager, Outcome, Told};
@@ -54,6 +56,19 @@ pub struct Options {
     pub socket: PathBuf,
     /// The data plane.
     pub engine: Arc<dyn Engine>,
+    /// Which node this is: whose sections of the file apply.
+    pub identity: Identity,
+    /// Where to answer probes, if anywhere.
+    pub health: Option<SocketAddr>,
+    /// Whether to load the file again whenever it was replaced.
+    pub watch: bool,
+}
+
+impl Options {
+    /// The options that must be given; nothing is watched and no probe answered.
+    pub fn new(source: Source, socket: PathBuf, engine: Arc<dyn Engine>) -> Self {
+        Self { source, socket, engine, identity: Identity::default(), health: None, watch: false }
+    }
 }
 
 /// Why the daemon did not start, or did not stop in order.
@@ -71,6 +86,14 @@ pub enum Failure {
     /// The control thread's runtime could not be made.
     #[error("the control thread's runtime: {0}")]
     Runtime(io::Error),
+    /// Probes cannot be answered where they should be.
+    #[error("listening for probes on {address}: {error}")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Signals cannot be received.
     #[error("signals: {0}")]
     Signals(io::Error),
@@ -86,7 +109,16 @@ pub enum Failure {
 pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), Failure> {
     let mut socket = bind(&options.socket)?;
     let (kernel, events) = Kernel::connect().await.map_err(Failure::Netlink)?;
-    let manager = Arc::new(Manager::new(options.engine, Some(kernel), options.source));
+    let manager = Arc::new(Manager::new(options.engine, Some(kernel), options.source, options.identity));
+    if let Some(address) = options.health {
+        // From before the first configuration: a probe learns that there is none yet.
+        let listener = health::listen(address).await.map_err(|error| Failure::Health { address, error })?;
+        tokio::spawn(api::server::serve(listener, api::probes(manager.clone())));
+    }
+    let watched = match manager.source() {
+        Source::File(path) if options.watch => watch::Watch::begin(path.clone()),
+        _ => None,
+    };
     let started = tokio::select! {
         started = manager.reload() => started.map(Some),
         () = stop_signal(&mut signals) => Ok(None),
@@ -120,10 +152,14 @@ pub async fn run(options: Options, mut signals: Receiver<Signal>) -> Result<(), 
     if let Some(listener) = socket.listener.take() {
         tokio::spawn(api::server::serve(listener, api::router(manager.clone())));
     }
+    if let Some(watch) = watched {
+        tokio::spawn(watch.run(manager.clone()));
+    }
     tokio::spawn(service(manager.clone()));
     tokio::spawn(resolve(manager.clone()));
     tokio::spawn(follow_kernel(manager.clone(), events));
-    notify(&[NotifyState::Ready]);
+    tokio::spawn(notify::watchdog(manager.clone()));
+    notify::ready(outcome.generation);
     while let Some(signal) = signals.recv().await {
         match signal {
             Signal::Reload => {
@@ -149,17 +185,13 @@ async fn stop(manager: &Arc<Manager>) -> Result<(), Failure> {
 }
 
 async fn halt(manager: &Arc<Manager>) -> Result<(), Failure> {
-    notify(&[NotifyState::Stopping]);
+    notify::stopping();
     manager.set_stopping();
     let engine = manager.engine.clone();
     timeout(STOP_TIME, blocking(move || engine.stop())).await.map_err(|_| Failure::StopTimedOut)
 }
 
 async fn reload(manager: Arc<Manager>) {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
-    }
     match manager.reload().await {
         Ok(outcome) => {
             for warning in &outcome.warnings {
@@ -176,7 +208,6 @@ async fn reload(manager: Arc<Manager>) {
             error!("reload refused: {refusal}; generation {} goes on", manager.engine.generation());
         }
     }
-    notify(&[NotifyState::Ready]);
 }
 
 /// Every error with its place.
@@ -186,18 +217,14 @@ fn log_refusal(refusal: &Refusal) {
     }
 }
 
-/// Housekeeping, until the daemon goes. Tells systemd's watchdog that it came back.
+/// Housekeeping, until the daemon goes.
 async fn service(manager: Arc<Manager>) {
     let mut tick = interval(SERVICE_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let watched = std::env::var_os("WATCHDOG_USEC").is_some();
     while !manager.is_stopping() {
         tick.tick().await;
         let serviced = manager.clone();
         blocking(move || serviced.service()).await;
-        if watched {
-            notify(&[NotifyState::Watchdog]);
-        }
     }
 }
 
@@ -231,12 +258,5 @@ async fn follow_kernel(manager: Arc<Manager>, mut events: Receiver<KernelEvent>)
         if addresses_changed.await && due.is_none() {
             due = Some(Instant::now() + ADDRESS_SETTLING);
         }
-    }
-}
-
-/// Tells systemd, if it listens.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!("systemd was not told: {error}");
     }
 }

@@ -187,7 +187,7 @@ fn the_address_of_a_point_to_point_link_is_the_local_one() {
 mod completion {
     use std::collections::BTreeMap;
 
-    use weir_config::{Attachment, Config, Domain, Port, PortMode, XdpMode};
+    use weir_config::{Attachment, Config, Domain, Port, PortMode, XdpMode, XskMap};
 
     use super::*;
     use crate::netlink::{complete, interfaces_of};
@@ -204,6 +204,7 @@ mod completion {
             device: Some("eth1".to_owned()),
             mode,
             xdp: XdpMode::Auto,
+            xsk_map: XskMap::Own,
             mac: None,
             mtu: None,
             prefixes: Vec::new(),

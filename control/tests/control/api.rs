@@ -28,6 +28,11 @@ fn every_list_is_an_object_with_the_list_in_it() {
         let answer = daemon.get(&format!("/v1/{path}"));
         assert_eq!(answer[path].as_array().map(Vec::len), Some(length), "{path}: {answer}");
     }
+    let nat = daemon.get("/v1/nat?limit=5");
+    assert_eq!(
+        (&nat["bindings"][0]["outside"], &nat["addresses"][0]["in_use"]),
+        (&json!("203.0.113.7:5000"), &json!(1))
+    );
     assert_eq!(daemon.get("/v1/flows?limit=1")["flows"].as_array().unwrap().len(), 1);
     assert_eq!(daemon.get("/v1/ports")["ports"][0]["xdp"], "native copy");
     assert_eq!(daemon.get("/v1/pipeline")["rules"][0]["families"][0]["algorithm"], "linear");

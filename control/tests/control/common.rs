@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use weir_control::configuration::Source;
 use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory, QueueStatus,
-    RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
-    WorkerTableStatus,
+    AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
+    PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus, WorkerTableStatus,
 };
 
 /// The data plane's stand-in.
@@ -37,6 +37,8 @@ pub(crate) struct Fake {
     pub(crate) routes_take: Mutex<Duration>,
     pub(crate) stop_takes: Mutex<Duration>,
     pub(crate) loops: AtomicU64,
+    /// Whether the worker stands still.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl Fake {
@@ -108,13 +110,17 @@ impl Engine for Fake {
             worker: 0,
             core: 1,
             generation: self.generation(),
-            loops: self.loops.fetch_add(1, Ordering::Relaxed),
+            loops: self.loops.fetch_add(u64::from(!self.stuck.load(Ordering::Relaxed)), Ordering::Relaxed),
             sleeps: 0,
             flows: 2,
             flow_capacity: 131_072,
             held: 1,
             counters: self.counters(),
         }]
+    }
+
+    fn turns(&self) -> Vec<u64> {
+        vec![self.loops.fetch_add(1, Ordering::Relaxed)]
     }
 
     fn counters(&self) -> Counters {
@@ -186,6 +192,25 @@ impl Engine for Fake {
         vec![session].into_iter().take(limit).collect()
     }
 
+    fn nat(&self, limit: usize) -> NatStatus {
+        let binding = BindingStatus {
+            vrf: "default".to_owned(),
+            service: "out".to_owned(),
+            protocol: "udp".to_owned(),
+            inside: "10.1.0.2:5000".to_owned(),
+            outside: "203.0.113.7:5000".to_owned(),
+            sessions: 1,
+        };
+        let address = AddressStatus {
+            vrf: "default".to_owned(),
+            address: [203, 0, 113, 7].into(),
+            protocol: "udp".to_owned(),
+            in_use: 1,
+            resting: 3,
+        };
+        NatStatus { bindings: vec![binding].into_iter().take(limit).collect(), addresses: vec![address] }
+    }
+
     fn rules(&self) -> Vec<RulesStatus> {
         let lookup = RuleLookupStatus {
             family: "ipv4",
@@ -238,6 +263,10 @@ impl Engine for Fake {
 
     fn service(&self) {}
 
+    fn quiet(&self, quiet: bool) {
+        self.note(format!("quiet {quiet}"));
+    }
+
     fn stop(&self) {
         std::thread::sleep(*self.stop_takes.lock().unwrap());
         self.note("stop".to_owned());
@@ -248,6 +277,8 @@ impl Engine for Fake {
 pub(crate) struct Daemon {
     pub(crate) engine: Arc<Fake>,
     pub(crate) directory: TempDir,
+    /// Where it answers probes.
+    pub(crate) health: SocketAddr,
     signals: Sender<Signal>,
     thread: Option<std::thread::JoinHandle<Result<(), Failure>>>,
 }
@@ -281,10 +312,12 @@ impl Daemon {
     pub(crate) fn try_start(config: &str, engine: Arc<Fake>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("weir.toml"), config).unwrap();
+        // A port that was free just now; loopback may be down in a namespace.
+        let health = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap();
+        let source = Source::File(directory.path().join("weir.toml"));
         let options = Options {
-            source: Source::File(directory.path().join("weir.toml")),
-            socket: directory.path().join("weir.sock"),
-            engine: engine.clone(),
+            health: Some(health),
+            ..Options::new(source, directory.path().join("weir.sock"), engine.clone())
         };
         let (signals, receiver) = tokio::sync::mpsc::channel(8);
         let thread = std::thread::spawn(move || {
@@ -293,7 +326,7 @@ impl Daemon {
             runtime.shutdown_background();
             result
         });
-        Self { engine, directory, signals, thread: Some(thread) }
+        Self { engine, directory, health, signals, thread: Some(thread) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

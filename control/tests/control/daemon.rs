@@ -69,11 +69,11 @@ fn a_configuration_that_is_refused_at_start_ends_the_daemon_with_nothing_attache
 fn a_second_daemon_on_the_same_socket_is_refused_before_it_touches_a_device() {
     let first = Daemon::start(&ports(&["a"]));
     let engine = Arc::new(Fake::default());
-    let options = weir_control::daemon::Options {
-        source: weir_control::configuration::Source::File(first.file()),
-        socket: first.socket(),
-        engine: engine.clone(),
-    };
+    let options = weir_control::daemon::Options::new(
+        weir_control::configuration::Source::File(first.file()),
+        first.socket(),
+        engine.clone(),
+    );
     let (_signals, receiver) = tokio::sync::mpsc::channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(weir_control::daemon::run(options, receiver)).unwrap_err();

@@ -7,6 +7,8 @@ mod api;
 mod cli;
 mod common;
 mod daemon;
+mod device_plugin;
 mod log;
+mod orchestrated;
 mod process;
 mod signals;

@@ -8,15 +8,18 @@ use serde_json::Value;
 
 use crate::common::{eventually, in_a_child, stderr, stdout, weir, write};
 
-const CONFIG: &str = "[port.a]\ndevice = \"wa\"\nmode = \"dedicated\"\naddresses = [\"10.0.0.1/24\"]\n";
+pub(crate) const CONFIG: &str =
+    "[port.a]\ndevice = \"wa\"\nmode = \"dedicated\"\naddresses = [\"10.0.0.1/24\"]\n";
 
 /// True in a child that has a network namespace with a veth pair, `wa` and `wb`.
-fn with_a_wire(test: &str) -> bool {
+pub(crate) fn with_a_wire(test: &str) -> bool {
     if !Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
         eprintln!("skipped: network namespaces need root");
         return false;
     }
-    if !in_a_child(&format!("process::{test}"), Command::new("unshare").arg("-n")) {
+    // A bare name is one of this file.
+    let test = if test.contains("::") { test.to_owned() } else { format!("process::{test}") };
+    if !in_a_child(&test, Command::new("unshare").arg("-n")) {
         return false;
     }
     let queues = "numrxqueues 1 numtxqueues 1";
@@ -26,7 +29,7 @@ fn with_a_wire(test: &str) -> bool {
     true
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", stderr(&output));
 }
@@ -41,12 +44,12 @@ fn start(config: &str, socket: &Path) -> Child {
     child
 }
 
-fn show(socket: &Path, what: &str) -> Option<Value> {
+pub(crate) fn show(socket: &Path, what: &str) -> Option<Value> {
     let output = weir(&["show", what, "--json", "--socket", socket.to_str().unwrap()]);
     serde_json::from_str(&stdout(&output)).ok()
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
 }
 

@@ -135,6 +135,8 @@ mod tests {
             direction: Direction::Forward,
             established: false,
             now: 0,
+            translations: decision::Translations::none(),
+            ways: &decision::NoWays,
         };
         classifier.classify(&view, tuple.as_ref()).map(|chain| chain.0)
     }

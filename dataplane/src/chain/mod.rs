@@ -3,6 +3,7 @@
 pub mod classifier;
 mod forward;
 pub mod pipeline;
+mod translated;
 mod walk;
 
 pub use pipeline::{Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};

@@ -12,7 +12,8 @@ use crate::flow::{Egress, FlowMask, InnerLink};
 use crate::l2::{Bridge, MacTable};
 use crate::l3::{Fib, Interface, NeighbourTable};
 use crate::overlay::{PathMtuTable, VtepTable};
-use crate::service::ServiceFunction;
+use crate::service::nat::NatTable;
+use crate::service::{External, ServiceFunction};
 use crate::session::{FragmentTable, SessionTable};
 
 use super::classifier::Classifier;
@@ -34,6 +35,8 @@ pub struct Tables {
     pub meters: std::sync::Arc<MeterTable>,
     /// MTUs that the underlay taught.
     pub path_mtu: PathMtuTable,
+    /// Address bindings.
+    pub nat: std::sync::Arc<NatTable>,
     /// Seed of flow hashes (ECMP, tunnel source ports): equal on all workers.
     pub seed: u64,
 }
@@ -65,6 +68,10 @@ pub enum Lane {
     Routes,
     /// Under a compact key: the five-tuple.
     Flows,
+    /// Under a compact key: both MAC addresses.
+    Bridge,
+    /// Not at all: everything goes to one other port.
+    Wire,
 }
 
 /// One scope: an interface that packets come in by and leave by.
@@ -161,6 +168,8 @@ pub struct Pipeline {
     pub classifier: Classifier,
     /// Chains.
     pub chains: Vec<Option<Chain>>,
+    /// Addresses that are translated, by VRF; past the end: none.
+    pub external: Vec<External>,
     /// Service functions.
     pub services: Vec<Box<dyn ServiceFunction>>,
 }
@@ -188,6 +197,11 @@ impl Pipeline {
     #[inline]
     pub fn vteps_of(&self, id: VrfId) -> Option<&VtepTable> {
         self.vteps.get(id.index())
+    }
+
+    /// The addresses of a VRF that packets come to which are translated.
+    pub fn external_of(&self, id: VrfId) -> Option<&External> {
+        self.external.get(id.index())
     }
 
     /// A bridge domain by number.

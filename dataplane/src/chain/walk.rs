@@ -4,18 +4,20 @@
 //! the later ones go through the same code.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 
 use crate::decision::{
     ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, SessionId, Step,
-    Tuple,
+    Translations, Tuple,
 };
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
 use crate::l3::{NeighbourAction, sanity};
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
-use crate::session::{Found, session_domain};
+use crate::session::{Created, Found, NewSession, Refused, session_domain};
 
 use super::pipeline::{Pipeline, Scope, ScopeKind, Tables};
+use super::translated::Addressee;
 use weir_config::MacAddress;
 
 /// What a walk came to.
@@ -57,6 +59,8 @@ struct Relation {
     session: Option<SessionId>,
     /// An ICMP error about a session: passes as part of it, and makes none of its own.
     related: bool,
+    /// The session's.
+    translations: Translations,
 }
 
 /// Walks packets over one pipeline.
@@ -96,12 +100,18 @@ impl Walker<'_> {
             path.reset(tuple);
             return self.conclude(scope, packet, meta, destination, path, None, now, true);
         }
+        // Addressed to weir, but perhaps on its way to somebody behind a translator.
+        let own = self.is_own(scope, tuple.as_ref());
         if let Some(tuple) = &mut tuple {
             if !self.restore_ports(scope, packet, meta, tuple, now) {
-                return Walk::drop_once(DropReason::FragmentUnknown);
+                return if own { Walk::Local } else { Walk::drop_once(DropReason::FragmentUnknown) };
             }
         }
         path.reset(tuple);
+        // An ICMP error is judged by what it quotes, and that is not in the flow key.
+        let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
+        path.quote(quoted);
+        let ways = self.ways(scope, packet, meta);
         let mut view = FlowView {
             scope: scope.id,
             domain: scope.domain,
@@ -112,13 +122,27 @@ impl Walker<'_> {
             direction: Direction::Forward,
             established: false,
             now,
+            translations: Translations::none(),
+            ways: &ways,
         };
-        // An ICMP error is judged by what it quotes, and that is not in the flow key.
-        let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
         let mut cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
-        let relation = self.relate(&view, quoted.as_ref());
+        let mut relation = self.relate(&view, quoted.as_ref());
+        if relation.session.is_none() && !relation.related {
+            match self.address(&view, relation.chain, own) {
+                Addressee::Another => {}
+                Addressee::Behind(translation, chain) => {
+                    relation.direction = Direction::Reverse;
+                    relation.chain = Some(chain);
+                    relation.translations.push(translation);
+                }
+                Addressee::Weir => return Walk::Local,
+                Addressee::Nobody(reason) if cacheable => return Walk::drop_flow(reason),
+                Addressee::Nobody(reason) => return Walk::drop_once(reason),
+            }
+        }
         view.direction = relation.direction;
         view.established = relation.established;
+        view.translations = &relation.translations;
         if let Some(chain) = relation.chain {
             match self.ask_hops(chain, &view, path) {
                 Step::Continue => {}
@@ -133,24 +157,13 @@ impl Walker<'_> {
         }
         let mut session = relation.session;
         if let (None, Some(chain), Some(tuple), false) = (session, relation.chain, tuple, relation.related) {
-            let Some(reply) = path.tuple().map(Tuple::reversed) else {
-                return Walk::drop_once(DropReason::InternalError);
-            };
-            let flags = meta.tcp_flags;
-            match self.tables.sessions.create(
-                session_domain(scope.id, scope.domain),
-                tuple,
-                reply,
-                Some(chain),
-                flags,
-                now,
-            ) {
+            match self.open(&view, chain, &tuple, path) {
                 Ok(created) => {
                     session = Some(created.id);
                     // Another worker was first, with the other direction: the hops were asked about the wrong one.
-                    cacheable &= created.direction == Direction::Forward;
+                    cacheable &= created.direction == view.direction;
                 }
-                Err(_) => return Walk::drop_once(DropReason::SessionTableFull),
+                Err(reason) => return Walk::drop_once(reason),
             }
         }
         let cache = cacheable && session.is_none_or(|id| self.tables.sessions.is_established(id));
@@ -218,7 +231,7 @@ impl Walker<'_> {
         if meta.flags.intersects(PacketFlags::IP_GROUP | PacketFlags::ETHER_GROUP) {
             return Some(Walk::Local);
         }
-        if self.is_local(vrf, scope, tuple.destination) {
+        if self.is_local(vrf, scope, tuple.destination) && !self.is_own(scope, Some(tuple)) {
             return Some(Walk::Local);
         }
         sanity::forwardable(tuple.source, tuple.destination).err().map(Walk::drop_once)
@@ -277,13 +290,14 @@ impl Walker<'_> {
             chain: walker.pipeline.classifier.classify(view, view.tuple.as_ref()),
             session: None,
             related: false,
+            translations: Translations::default(),
         };
         let Some(tuple) = view.tuple else { return classified(self) };
         let sessions = &self.tables.sessions;
         let domain = session_domain(view.scope, view.domain);
-        if let Some(Found { id, direction, chain, .. }) =
-            sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now)
-        {
+        let found = sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now);
+        let found = found.filter(|found| self.goes_on(view, found));
+        if let Some(Found { id, direction, chain, translations, .. }) = found {
             if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
                 sessions.observe(id, direction, view.meta.tcp_flags, view.now);
             } else {
@@ -293,13 +307,52 @@ impl Walker<'_> {
                 // The chain that the session was sent into is gone: ask again.
                 self.pipeline.classifier.classify(view, Some(&tuple))
             });
-            return Relation { direction, established: true, chain, session: Some(id), related: false };
+            let session = Some(id);
+            return Relation { direction, established: true, chain, session, related: false, translations };
         }
-        if let Some(found) = quoted.and_then(|quoted| sessions.lookup_related(domain, quoted, view.now)) {
-            let Found { direction, chain, .. } = found;
-            return Relation { direction, established: true, chain, session: None, related: true };
+        let about = quoted.and_then(|quoted| sessions.lookup_related(domain, quoted, view.now));
+        if let Some(found) = about.filter(|found| self.goes_on(view, found)) {
+            let Found { direction, chain, translations, .. } = found;
+            let session = None;
+            return Relation { direction, established: true, chain, session, related: true, translations };
         }
         classified(self)
+    }
+
+    /// Makes the session of a packet that a chain let pass.
+    fn open(
+        &self,
+        view: &FlowView<'_>,
+        chain: ChainId,
+        tuple: &Tuple,
+        path: &mut PathBuilder,
+    ) -> Result<Created, DropReason> {
+        let after = path.tuple().ok_or(DropReason::InternalError)?.reversed();
+        // Whoever opens it from outside, over a binding, is not the one that the chain is seen from.
+        let (forward, reply, translations) = match view.direction {
+            Direction::Forward => (*tuple, after, path.take_translations()),
+            Direction::Reverse => (after, *tuple, view.translations.clone()),
+        };
+        let new = NewSession {
+            domain: session_domain(view.scope, view.domain),
+            forward,
+            reply,
+            direction: view.direction,
+            chain: Some(chain),
+            tcp_flags: view.meta.tcp_flags,
+            timeouts: path.timeouts().or_else(|| self.timeouts(chain, &translations)),
+            translations: translations.clone(),
+        };
+        let created = self.tables.sessions.create(new, view.now).map_err(|refused| match refused {
+            Refused::Full => DropReason::SessionTableFull,
+            Refused::ReplyTaken => DropReason::SessionClash,
+        })?;
+        if let (Direction::Forward, IpAddr::V4(remote)) = (view.direction, tuple.destination) {
+            for translation in translations.iter() {
+                translation.mapping.settle(Some(chain), remote);
+            }
+        }
+        Ok(created)
     }
 
     /// Asks each hop of a chain, in the direction of the packet.
@@ -342,6 +395,10 @@ impl Walker<'_> {
                     if !program.push_meter(meter) {
                         return Walk::drop_once(DropReason::MeterTableFull);
                     }
+                }
+                Edit::SetQuoted(source, destination) => {
+                    rewrite.quoted = Some((source, destination));
+                    program.ops |= Ops::REWRITE;
                 }
                 Edit::SetSource(ip, port) => {
                     rewrite.source = Some((ip, port));

@@ -90,6 +90,11 @@ impl Matcher {
             && self.matches_transport(view.meta, tuple)
     }
 
+    /// Whether the source prefixes hold `ip`.
+    pub fn matches_source(&self, ip: IpAddr) -> bool {
+        self.from.contain(ip)
+    }
+
     /// Whether nothing is asked, so that everything matches, IP or not.
     pub fn matches_all(&self) -> bool {
         self.protocol.is_none()
@@ -172,6 +177,8 @@ mod tests {
             direction: Direction::Forward,
             established: false,
             now: 0,
+            translations: crate::decision::Translations::none(),
+            ways: &crate::decision::NoWays,
         };
         Matcher::new(matches).matches(&view, tuple.as_ref())
     }

@@ -11,6 +11,7 @@ mod meter;
 mod path;
 mod reason;
 mod rules;
+mod translation;
 mod tunnel;
 mod view;
 
@@ -24,5 +25,6 @@ pub use meter::{MeterCache, MeterSpec, MeterTable};
 pub use path::{Edit, PathBuilder};
 pub use reason::{DropReason, Step, Verdict};
 pub use rules::{Rule, RuleSet, RulesShape, TreeShape};
+pub use translation::{Mapping, NoWays, Side, Timeouts, Translation, Translations, Transport, Way, Ways};
 pub use tunnel::Encapsulation;
 pub use view::{Direction, FlowView, Tuple};

@@ -59,8 +59,17 @@ reasons! {
     FirewallRejected = "firewall_rejected", "rejected by a firewall rule";
     FirewallNoSession = "firewall_no_session", "a TCP packet that opens no connection and belongs to none";
     SessionTableFull = "session_table_full", "no room for one more session";
+    SessionClash = "session_clash", "another session has the same reply: addresses are translated so that two become one";
     Policed = "policed", "over the policer's rate";
     MeterTableFull = "meter_table_full", "no room for one more token bucket";
+    NatNoBinding = "nat_no_binding", "to a translated address, but no binding and no rule is for it";
+    NatFiltered = "nat_filtered", "to a binding from somebody whom its owner has not sent to";
+    NatNoSession = "nat_no_session", "a TCP packet that opens no connection and belongs to none, where addresses are translated";
+    NatUntranslatable = "nat_untranslatable", "a packet without ports or identifier, or one whose address cannot be rewritten, where addresses are translated";
+    NatNoAddress = "nat_no_address", "the egress interface has no IPv4 address to masquerade as";
+    NatPortsExhausted = "nat_ports_exhausted", "no free port of the external address";
+    NatHostLimit = "nat_host_limit", "as many bindings as one host may have";
+    NatTableFull = "nat_table_full", "no room for one more address binding";
     VxlanMalformed = "vxlan_malformed", "VXLAN header short, or its I flag not set";
     VxlanUnknownVni = "vxlan_unknown_vni", "no tunnel has this VNI at this VTEP";
     VxlanUnknownRemote = "vxlan_unknown_remote", "the sender is not a configured remote of the tunnel";

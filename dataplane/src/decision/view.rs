@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weir_config::MacAddress;
 
-use super::{Domain, Nanos, ScopeId};
+use super::{Domain, Nanos, ScopeId, Translations, Ways};
 use crate::packet::{L3, Meta};
 
 /// Addresses, protocol and ports. For an ICMP echo both ports are the identifier; without a transport header both are 0.
@@ -65,6 +65,10 @@ pub struct FlowView<'a> {
     pub established: bool,
     /// When.
     pub now: Nanos,
+    /// The translations of its session; none for a new one.
+    pub translations: &'a Translations,
+    /// The routing around it.
+    pub ways: &'a dyn Ways,
 }
 
 impl Tuple {

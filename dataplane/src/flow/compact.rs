@@ -5,22 +5,31 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::decision::{ScopeId, SessionId};
+use weir_config::{HugePages, MacAddress};
+
+use crate::decision::{EndpointId, ScopeId, SessionId};
+use crate::frame::{Plain, TableMemory};
 use crate::packet::checksum::Delta;
 use crate::packet::plain::PlainV4;
 
 use super::programs::ProgramId;
 use super::{Program, Rewrite};
 
+/// More flows than this do not lie in a second-level cache.
+const SCATTERED: usize = 16 << 10;
 /// In the second word of every key, so that no key is zero.
-const TAKEN: u64 = 1 << 56;
+const TAKEN: u64 = 1 << 63;
+/// In the second word of a bridged key.
+const BRIDGED: u64 = 1 << 62;
 
-/// A five-tuple and a scope, in 16 bytes.
+/// What tells flows apart, in 16 bytes: a scope, and a five-tuple or two MAC addresses.
 ///
-/// | word | content |
-/// | --- | --- |
-/// | 0 | IP source and destination, as they stand in the header |
-/// | 1 | source and destination port, as they stand in the header; scope (16 bits), protocol (8), 1 |
+/// | word | routed | bridged |
+/// | --- | --- | --- |
+/// | 0 | IP source and destination, as they stand in the header | Ethernet destination, first two bytes of the source |
+/// | 1 | both ports, as they stand in the header; scope (16 bits), protocol (8) | the rest of the source; scope (16), tunnel endpoint that it came from (12) |
+///
+/// The scope says which of them it is; the highest two bits do too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompactKey(pub [u64; 2]);
 
@@ -35,6 +44,22 @@ impl CompactKey {
     #[inline(always)]
     pub fn of(scope: ScopeId, addresses: u64, ports: u32, protocol: u8) -> Self {
         Self([addresses, u64::from(ports) | u64::from(scope.0) << 32 | u64::from(protocol) << 48 | TAKEN])
+    }
+
+    /// The key of a bridged frame that begins with these 12 bytes, and came from `endpoint`, below 4096.
+    #[inline(always)]
+    pub fn bridged(scope: ScopeId, endpoint: EndpointId, first: u64, next: u32) -> Self {
+        let endpoint = u64::from(endpoint.0 & 0xfff) << 48;
+        Self([first, u64::from(next) | u64::from(scope.0) << 32 | endpoint | BRIDGED | TAKEN])
+    }
+
+    /// The Ethernet source of a bridged key.
+    pub fn ether_source(&self) -> Option<MacAddress> {
+        if self.0[1] & BRIDGED == 0 {
+            return None;
+        }
+        let ([.., a, b], [c, d, e, f]) = (self.0[0].to_le_bytes(), (self.0[1] as u32).to_le_bytes());
+        Some(MacAddress([a, b, c, d, e, f]))
     }
 
     /// Keyed hash: one folded multiplication.
@@ -62,8 +87,15 @@ impl CompactKey {
 
     /// The key in words.
     pub fn describe(&self) -> String {
+        if let Some(source) = self.ether_source() {
+            let [a, b, c, d, e, f, ..] = self.0[0].to_le_bytes();
+            return format!("ether-source={source} ether-destination={}", MacAddress([a, b, c, d, e, f]));
+        }
         let [(source, from), (destination, to)] = self.ends();
         let protocol = self.protocol();
+        if protocol == 0 {
+            return format!("destination={destination}");
+        }
         format!(
             "source={source} destination={destination} protocol={protocol} source-port={from} destination-port={to}"
         )
@@ -94,6 +126,9 @@ pub struct CompactRewrite {
 impl CompactRewrite {
     /// What `rewrite` makes of a packet with this key; `None` if it has addresses of the other family.
     pub fn new(key: &CompactKey, rewrite: &Rewrite) -> Option<Self> {
+        if rewrite.quoted.is_some() {
+            return None;
+        }
         let mut ends = key.ends();
         for (end, new) in ends.iter_mut().zip([rewrite.source, rewrite.destination]) {
             match new {
@@ -120,7 +155,8 @@ impl CompactRewrite {
         let [old_source, old_destination] = key.ends();
         let [source, destination] = ends(self.addresses, self.ports);
         let changed = |new: (Ipv4Addr, u16), old| (new != old).then_some((IpAddr::V4(new.0), new.1));
-        Rewrite { source: changed(source, old_source), destination: changed(destination, old_destination) }
+        let (source, destination) = (changed(source, old_source), changed(destination, old_destination));
+        Rewrite { source, destination, quoted: None }
     }
 }
 
@@ -166,9 +202,13 @@ impl CompactEntry {
     }
 }
 
+// SAFETY: numbers, without padding, a niche or a destructor, aligned to a cache line; all bits zero is a free entry.
+#[allow(unsafe_code)]
+unsafe impl Plain for CompactEntry {}
+
 /// A worker's compact flow table.
 pub struct CompactTable {
-    entries: Box<[CompactEntry]>,
+    entries: TableMemory<CompactEntry>,
     mask: usize,
     len: usize,
     capacity: usize,
@@ -185,18 +225,17 @@ impl std::fmt::Debug for CompactTable {
 
 impl CompactTable {
     /// A table of at most `capacity` flows, hashed with `seed`: twice as many lines, so that few flows are not where they
-    /// are looked for first.
+    /// are looked for first. If there is not enough memory, a smaller one.
     pub fn new(capacity: usize, seed: [u64; 2]) -> Self {
-        let lines = (capacity.max(4) * 2).next_power_of_two();
-        Self {
-            entries: vec![CompactEntry::default(); lines].into(),
-            mask: lines - 1,
-            len: 0,
-            capacity,
-            seed,
-            evictions: 0,
-            sweep_at: 0,
-        }
+        let mut lines = (capacity.max(4) * 2).next_power_of_two();
+        let entries = loop {
+            match TableMemory::zeroed(lines, HugePages::Auto) {
+                Ok(entries) => break entries,
+                Err(_) => lines /= 2,
+            }
+        };
+        let capacity = capacity.min(lines / 2);
+        Self { entries, mask: lines - 1, len: 0, capacity, seed, evictions: 0, sweep_at: 0 }
     }
 
     /// Flows now.
@@ -235,9 +274,13 @@ impl CompactTable {
     /// Asks the processor for the line where a flow most likely is.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
-        if let Some(entry) = self.entries.get(hash as usize & self.mask) {
-            super::table::prefetch(entry);
-        }
+        self.entries.prefetch(hash as usize & self.mask);
+    }
+
+    /// Whether there are so many flows that a look-up misses the caches, and not a few are not where they are looked for first.
+    #[inline(always)]
+    pub fn is_scattered(&self) -> bool {
+        self.len > SCATTERED
     }
 
     /// Asks for the lines of a flow that is not where it most likely is.
@@ -246,9 +289,7 @@ impl CompactTable {
         let [first, beside, second, last] = self.places(hash);
         if self.entries.get(first).is_some_and(|entry| entry.key != *key) {
             for line in [beside, second, last] {
-                if let Some(entry) = self.entries.get(line) {
-                    super::table::prefetch(entry);
-                }
+                self.entries.prefetch(line);
             }
         }
     }
@@ -352,10 +393,13 @@ impl CompactTable {
         self.entries.iter().filter(|entry| !entry.is_free())
     }
 
-    /// Bytes that the table takes.
-    pub fn memory(&self) -> usize {
-        size_of_val(&*self.entries)
+    /// The memory that the table lies in.
+    pub fn memory(&self) -> &TableMemory<CompactEntry> {
+        &self.entries
     }
 }
 
 const _: () = assert!(size_of::<CompactEntry>() == 64);
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,6 @@ impl Flows {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

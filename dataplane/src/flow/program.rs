@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bitflags::bitflags;
 
-use crate::decision::{AdjacencyId, DropReason, EndpointId, MeterId, ScopeId, SessionId};
+use crate::decision::{AdjacencyId, DropReason, EndpointId, MeterId, ScopeId, SessionId, Transport};
 
 bitflags! {
     /// What a program does, in the order in which replay does it.
@@ -149,4 +149,6 @@ pub struct Rewrite {
     pub source: Option<(IpAddr, u16)>,
     /// New destination address and port.
     pub destination: Option<(IpAddr, u16)>,
+    /// New source and destination of the packet that an ICMP error quotes.
+    pub quoted: Option<(Transport, Transport)>,
 }

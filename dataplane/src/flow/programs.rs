@@ -17,7 +17,7 @@ bitflags::bitflags! {
     /// What [`Replay::quick`] does for a shared program; empty: nothing, [`Replay::run`] does it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Steps: u8 {
-        /// Decrement TTL, replace the Ethernet header: always, if anything.
+        /// Decrement TTL, replace the Ethernet header: of what is routed.
         const FORWARD = 1 << 0;
         /// Spend tokens.
         const METER = 1 << 1;
@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const ENCAPSULATE = 1 << 3;
         /// The inner Ethernet destination is that of the adjacency `inner`; else it is fixed.
         const INNER_ADJACENCY = 1 << 4;
+        /// Leave the frame as it is: of what is bridged.
+        const CARRY = 1 << 5;
     }
 }
 
@@ -103,13 +105,14 @@ impl Shared {
         };
         let essence =
             program.ops.difference(Ops::ASIDE | Ops::REWRITE | Ops::CLAMP_MSS | Ops::INNER_ADJACENCY);
-        if egress.vlan != 0 || (essence != Ops::FORWARD && essence != Ops::TUNNEL) {
+        let bridged = essence == Ops::RETAG || essence == Ops::ENCAPSULATE;
+        if egress.vlan != 0 || (essence != Ops::FORWARD && essence != Ops::TUNNEL && !bridged) {
             return shared;
         }
-        let mut steps = Steps::FORWARD;
+        let mut steps = if bridged { Steps::CARRY } else { Steps::FORWARD };
         steps.set(Steps::METER, program.ops.contains(Ops::METER));
         steps.set(Steps::REWRITE, program.ops.contains(Ops::REWRITE));
-        if essence == Ops::TUNNEL {
+        if essence == Ops::TUNNEL || essence == Ops::ENCAPSULATE {
             let endpoint = program.endpoint.index();
             let (Some(outer), Some(link)) = (replay.endpoints.get(endpoint), replay.inner.get(endpoint))
             else {

@@ -60,10 +60,14 @@ impl<'a> Replay<'a> {
     #[inline]
     pub fn ready(&self, shared: &'a Shared) -> Option<Ready<'a>> {
         let steps = shared.steps;
-        if !steps.contains(Steps::FORWARD) {
+        if steps.is_empty() {
             return None;
         }
-        let first = self.adjacencies.resolved(shared.adjacency)? | shared.mac_head;
+        // What is bridged from port to port has no next hop.
+        let first = match steps.contains(Steps::CARRY) && !steps.contains(Steps::ENCAPSULATE) {
+            true => 0,
+            false => self.adjacencies.resolved(shared.adjacency)? | shared.mac_head,
+        };
         let inner = match steps.contains(Steps::INNER_ADJACENCY) {
             true => Some(self.adjacencies.resolved(shared.inner)?),
             false => None,
@@ -128,12 +132,62 @@ impl<'a> Replay<'a> {
                 }
             }
         }
+        if ready.steps.contains(Steps::CARRY) {
+            return self.carry(frame, known, ready);
+        }
         let rewrite = ready.steps.contains(Steps::REWRITE).then_some(&entry.rewrite);
         if ready.steps.contains(Steps::ENCAPSULATE) {
             self.encapsulate_plain(frame, known, ready, rewrite)
         } else {
             reframe(frame, known, ready, rewrite)
         }
+    }
+
+    /// Sends a bridged frame as it is, or with [outer Ethernet][outer IP, UDP, VXLAN] in front.
+    #[inline(always)]
+    fn carry(&self, frame: &mut Frame, known: &Known, ready: &Ready<'_>) -> Quick {
+        if ready.steps.intersects(Steps::REWRITE) {
+            return Quick::Otherwise;
+        }
+        if !ready.steps.contains(Steps::ENCAPSULATE) {
+            return Quick::Send;
+        }
+        let (Some(outer), Ok(inner)) = (ready.outer, u16::try_from(frame.len())) else {
+            return Quick::Otherwise;
+        };
+        let Some(total) = inner.checked_add(36) else { return Quick::Otherwise };
+        let grown = frame.grow_front(50);
+        let Some(headers) = frame.bytes_mut().first_chunk_mut::<50>().filter(|_| grown) else {
+            return Quick::Drop(DropReason::NoHeadroom);
+        };
+        let Some(template) = ready.shared.headers.first_chunk::<50>() else { return Quick::Otherwise };
+        *headers = *template;
+        self.fill_outer(headers, outer, total, known, known.addresses, ready.first);
+        Quick::Send
+    }
+
+    /// Fills in what is a packet's own in its outer headers. `total` is the length of the outer packet in bytes.
+    #[inline(always)]
+    fn fill_outer<const N: usize>(
+        &self,
+        headers: &mut [u8; N],
+        outer: &Encapsulation,
+        total: u16,
+        known: &Known,
+        addresses: u64,
+        first: u64,
+    ) {
+        let hash = hash::flow_hash_v4(addresses, known.protocol, known.ports.swap_bytes(), self.seed);
+        let class = ecn::outer_traffic_class(outer.dscp, Some(known.class));
+        // Two sums in one: the carries are folded once.
+        let sum = u32::from(outer.ip_sum) + u32::from(total) + u32::from(class);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        headers[..8].copy_from_slice(&first.to_le_bytes());
+        headers[15] = class;
+        headers[16..18].copy_from_slice(&total.to_be_bytes());
+        headers[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        headers[34..36].copy_from_slice(&source_port(hash).to_be_bytes());
+        headers[38..40].copy_from_slice(&(total - 20).to_be_bytes());
     }
 
     /// Pushes [outer Ethernet][outer IP, UDP, VXLAN][inner Ethernet] in front of the packet.
@@ -159,18 +213,8 @@ impl<'a> Replay<'a> {
         };
         let addresses = rewrite.map_or(known.addresses, |new| new.addresses);
         edit_header(header, rewrite, known.protocol);
-        let hash = hash::flow_hash_v4(addresses, known.protocol, known.ports.swap_bytes(), self.seed);
-        let class = ecn::outer_traffic_class(outer.dscp, Some(known.class));
-        // Two sums in one: the carries are folded once.
-        let sum = u32::from(outer.ip_sum) + u32::from(total) + u32::from(class);
-        let sum = (sum & 0xffff) + (sum >> 16);
         *headers = ready.shared.headers;
-        headers[..8].copy_from_slice(&ready.first.to_le_bytes());
-        headers[15] = class;
-        headers[16..18].copy_from_slice(&total.to_be_bytes());
-        headers[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-        headers[34..36].copy_from_slice(&source_port(hash).to_be_bytes());
-        headers[38..40].copy_from_slice(&(total - 20).to_be_bytes());
+        self.fill_outer(headers, outer, total, known, addresses, ready.first);
         if let Some(mac) = ready.inner {
             headers[50..54].copy_from_slice(&(mac as u32).to_le_bytes());
             headers[54..56].copy_from_slice(&((mac >> 32) as u16).to_le_bytes());

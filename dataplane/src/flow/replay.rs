@@ -220,12 +220,9 @@ impl Replay<'_> {
             ecn::set_traffic_class(frame.bytes_mut(), meta, class);
         }
         if ops.contains(Ops::REWRITE) {
-            let rewrite = rewrite();
-            if let Some((ip, port)) = rewrite.source {
-                edit::set_source(frame.bytes_mut(), meta, ip, port);
-            }
-            if let Some((ip, port)) = rewrite.destination {
-                edit::set_destination(frame.bytes_mut(), meta, ip, port);
+            // A packet that cannot be rewritten must not leave as it came.
+            if !self::rewrite(frame.bytes_mut(), meta, &rewrite()) {
+                return Outcome::Drop(DropReason::NatUntranslatable);
             }
         }
         if ops.contains(Ops::CLAMP_MSS) && meta.tcp_flags & tcp_flags::SYN != 0 {
@@ -293,6 +290,14 @@ impl Replay<'_> {
         let kind = if outer.is_v4() { ether_type::IPV4 } else { ether_type::IPV6 };
         push_ethernet(frame, outer_mac, egress, kind)
     }
+}
+
+/// Rewrites addresses and ports. False if the packet does not take them.
+#[inline]
+fn rewrite(packet: &mut [u8], meta: &Meta, rewrite: &Rewrite) -> bool {
+    rewrite.source.is_none_or(|(ip, port)| edit::set_source(packet, meta, ip, port))
+        && rewrite.destination.is_none_or(|(ip, port)| edit::set_destination(packet, meta, ip, port))
+        && rewrite.quoted.is_none_or(|(from, to)| edit::set_quoted(packet, meta, from, to))
 }
 
 /// A tunnel's UDP source port (RFC 7348 section 5), from the high bits of a flow's hash.

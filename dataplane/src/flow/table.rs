@@ -93,11 +93,14 @@ impl Rewrites<'_> {
 /// A worker's flow table.
 pub struct FlowTable {
     buckets: Box<[Bucket]>,
-    /// A free entry's key is [`FlowKey::NONE`].
-    entries: Box<[Entry]>,
-    /// Rewrites by entry number; touched only by programs that rewrite.
-    rewrites: Box<[Rewrite]>,
+    /// A free entry's key is [`FlowKey::NONE`]. Room for all of them is there from the start; memory is taken as they are first
+    /// used.
+    entries: Vec<Entry>,
+    /// Rewrites by entry number; read only for programs that rewrite.
+    rewrites: Vec<Rewrite>,
+    /// Entries that were used and are free again.
     free: Vec<u32>,
+    capacity: usize,
     /// Bucket mask.
     mask: u64,
     seed: [u64; 8],
@@ -116,20 +119,12 @@ impl FlowTable {
     pub fn new(capacity: usize, seed: [u64; 8]) -> Self {
         let capacity = capacity.max(WAYS);
         let buckets = (capacity.div_ceil(WAYS) * 2).next_power_of_two();
-        let blank = Entry {
-            key: FlowKey::NONE,
-            program: Program::default(),
-            generation: 0,
-            epoch: 0,
-            used: 0,
-            packets: 0,
-            bytes: 0,
-        };
         Self {
             buckets: vec![Bucket { tags: 0, entries: [EMPTY; WAYS] }; buckets].into(),
-            entries: vec![blank; capacity].into(),
-            rewrites: vec![Rewrite::default(); capacity].into(),
-            free: (0..capacity as u32).rev().collect(),
+            entries: Vec::with_capacity(capacity),
+            rewrites: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            capacity,
             mask: buckets as u64 - 1,
             seed,
             evictions: 0,
@@ -139,7 +134,7 @@ impl FlowTable {
 
     /// Most flows.
     pub fn capacity(&self) -> usize {
-        self.entries.len()
+        self.capacity
     }
 
     /// Flows now.
@@ -285,7 +280,9 @@ impl FlowTable {
             let Some(ways) = self.buckets.get(bucket) else { continue };
             for (way, number) in ways.entries.iter().enumerate() {
                 if *number == EMPTY {
-                    if let Some(free) = self.free.pop() {
+                    if let Some(free) =
+                        free_entry(&mut self.entries, &mut self.rewrites, &mut self.free, self.capacity)
+                    {
                         self.put(bucket, way, tag, free);
                         return Slot(free);
                     }
@@ -389,6 +386,32 @@ impl FlowTable {
             .filter(|number| *number != EMPTY)
             .filter_map(|number| Some((Slot(number), self.entries.get(number as usize)?)))
     }
+}
+
+/// Takes a free entry: one that was used before, or else the next one.
+fn free_entry(
+    entries: &mut Vec<Entry>,
+    rewrites: &mut Vec<Rewrite>,
+    free: &mut Vec<u32>,
+    capacity: usize,
+) -> Option<u32> {
+    if let Some(number) = free.pop() {
+        return Some(number);
+    }
+    if entries.len() >= capacity {
+        return None;
+    }
+    entries.push(Entry {
+        key: FlowKey::NONE,
+        program: Program::default(),
+        generation: 0,
+        epoch: 0,
+        used: 0,
+        packets: 0,
+        bytes: 0,
+    });
+    rewrites.push(Rewrite::default());
+    Some(entries.len() as u32 - 1)
 }
 
 /// Frees the entry that `place` points at.

@@ -12,6 +12,8 @@ use weir_config::HugePages;
 
 /// Bytes of a huge page.
 const HUGE: usize = 2 << 20;
+/// Bytes of an ordinary page. One without access follows each mapping: so the kernel keeps account of each by itself.
+const PAGE: usize = 4096;
 /// Alignment of tables that are too small for pages of their own: a cache line.
 const LINE: usize = 64;
 
@@ -44,6 +46,52 @@ pub struct Line(pub [i32; 16]);
 
 // SAFETY: sixteen integers, without padding.
 unsafe impl Plain for Line {}
+
+impl Line {
+    /// Which of the sixteen words lie below `key`: the first word is the lowest bit.
+    #[inline(always)]
+    pub fn below(&self, key: i32) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE2 belongs to every x86-64 processor; the four loads lie in the 64 bytes, aligned.
+        unsafe {
+            use std::arch::x86_64::{
+                __m128i, _mm_cmpgt_epi32, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16,
+                _mm_packs_epi32, _mm_set1_epi32,
+            };
+            let (at, key) = (std::ptr::from_ref(self).cast::<__m128i>(), _mm_set1_epi32(key));
+            let four = |index| _mm_cmpgt_epi32(key, _mm_load_si128(at.add(index)));
+            let (low, high) = (_mm_packs_epi32(four(0), four(1)), _mm_packs_epi32(four(2), four(3)));
+            _mm_movemask_epi8(_mm_packs_epi16(low, high)) as u32
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.below_one_by_one(key)
+    }
+
+    /// Which of the first eight words lie below `key`; bits above the eighth may be anything.
+    #[inline(always)]
+    pub fn below_in_first_half(&self, key: i32) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above, two of the four loads.
+        unsafe {
+            use std::arch::x86_64::{
+                __m128i, _mm_cmpgt_epi32, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16,
+                _mm_packs_epi32, _mm_set1_epi32,
+            };
+            let (at, key) = (std::ptr::from_ref(self).cast::<__m128i>(), _mm_set1_epi32(key));
+            let four = |index| _mm_cmpgt_epi32(key, _mm_load_si128(at.add(index)));
+            let eight = _mm_packs_epi32(four(0), four(1));
+            _mm_movemask_epi8(_mm_packs_epi16(eight, eight)) as u32
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.below_one_by_one(key)
+    }
+
+    /// The same without vectors.
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    fn below_one_by_one(&self, key: i32) -> u32 {
+        self.0.iter().enumerate().fold(0, |bits, (at, word)| bits | u32::from(*word < key) << at)
+    }
+}
 
 /// Which pages a table lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,8 +247,7 @@ impl<T: Plain> TableMemory<T> {
         }
     }
 
-    /// A line about this mapping in the kernel's account of the process, in bytes. The kernel may have joined it with its
-    /// neighbours: never more than the table has.
+    /// A line about this mapping in the kernel's account of the process, in bytes.
     fn of_smaps(&self, what: &str) -> Option<usize> {
         let start = self.base.as_ptr() as usize;
         let text = std::fs::read_to_string("/proc/self/smaps").ok()?;
@@ -248,9 +295,10 @@ impl<T: Plain> Drop for TableMemory<T> {
                     unsafe { std::alloc::dealloc(self.base.as_ptr().cast(), layout) };
                 }
             }
-            Source::Mapped(bytes, _) => {
-                // SAFETY: the mapping is this table's own.
-                unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) };
+            Source::Mapped(bytes, reserved) => {
+                let guard = if reserved { 0 } else { PAGE };
+                // SAFETY: the mapping is this table's own, with the page behind it.
+                unsafe { libc::munmap(self.base.as_ptr().cast(), bytes + guard) };
             }
         }
     }
@@ -279,19 +327,21 @@ fn map_reserved(bytes: usize) -> io::Result<NonNull<u8>> {
 
 /// Pages of the kernel's choice at an address where huge ones fit; `transparent`: ask for those.
 fn map_aligned(bytes: usize, transparent: bool) -> io::Result<NonNull<u8>> {
-    let whole = bytes.checked_add(HUGE).ok_or(io::ErrorKind::OutOfMemory)?;
+    let whole = bytes.checked_add(HUGE + PAGE).ok_or(io::ErrorKind::OutOfMemory)?;
     let base = map(whole, libc::MAP_NORESERVE)?.cast::<u8>();
     let before = base.align_offset(HUGE).min(HUGE);
     let start = base.wrapping_add(before);
-    // SAFETY: what is given back lies in the mapping just made, before and behind the part that is kept; the advice is
-    // about that part, and a refusal changes nothing.
+    let end = start.wrapping_add(bytes);
+    // SAFETY: what is given back lies in the mapping just made, before and behind the part that is kept and its last page,
+    // which nobody may touch; the advice is about that part, and a refusal changes nothing.
     unsafe {
         if before > 0 {
             libc::munmap(base.cast(), before);
         }
         if before < HUGE {
-            libc::munmap(start.wrapping_add(bytes).cast(), HUGE - before);
+            libc::munmap(end.wrapping_add(PAGE).cast(), HUGE - before);
         }
+        libc::mprotect(end.cast(), PAGE, libc::PROT_NONE);
         let advice = if transparent { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         libc::madvise(start.cast(), bytes, advice);
     }
@@ -317,15 +367,31 @@ mod tests {
     #[test]
     fn a_large_table_takes_memory_as_it_is_written_to_and_says_its_pages() {
         let mut table = TableMemory::<u32>::zeroed(4 << 20, HugePages::Never).unwrap();
+        let _neighbour = TableMemory::<u32>::filled(4 << 20, 1, HugePages::Never).unwrap();
         assert_eq!((table.bytes(), table.resident(), table.pages()), (16 << 20, 0, TablePages::Normal));
         table.map_for_reading();
         assert_eq!(table.resident(), 0);
         table[1 << 20] = 1;
-        assert!((1..2 << 20).contains(&table.resident()), "{}", table.resident());
+        assert_eq!(table.resident(), PAGE);
         assert_eq!(table.iter().map(|value| *value as usize).sum::<usize>(), 1);
         let table = TableMemory::<u32>::filled(1 << 20, 9, HugePages::Auto).unwrap();
         assert_eq!((table.resident(), table.as_ptr().align_offset(HUGE)), (4 << 20, 0));
         assert!(table.pages() > TablePages::Heap);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn vectors_and_single_words_compare_alike(
+            words in proptest::array::uniform16(proptest::prelude::any::<i32>()),
+            key in proptest::prelude::any::<i32>(),
+            which in 0..16usize,
+        ) {
+            for key in [key, words[which], i32::MIN, i32::MAX] {
+                let line = Line(words);
+                proptest::prop_assert_eq!(line.below(key), line.below_one_by_one(key));
+                proptest::prop_assert_eq!(line.below_in_first_half(key) & 0xff, line.below_one_by_one(key) & 0xff);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! ARP (RFC 826) and IPv4 address conflict detection (RFC 5227).
 //!
-//! weir answers for its own addresses only: no proxy ARP.
+//! weir answers for its own addresses, and for those that packets come to which it translates.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -34,12 +34,12 @@ pub fn handle(
     if packet.sender_mac.is_group() || packet.sender_ip.is_multicast() || packet.sender_ip.is_broadcast() {
         return Handled::dropped(DropReason::ArpInvalid);
     }
-    let own_target = interface.owns(packet.target_ip.into());
+    let own_target = interface.answers_for(packet.target_ip);
     if packet.sender_mac == interface.mac {
         // Our own frame, looped back.
         return Handled::CONSUMED;
     }
-    if interface.owns(packet.sender_ip.into()) {
+    if interface.answers_for(packet.sender_ip) {
         return Handled::conflict(packet.sender_ip.into(), packet.sender_mac);
     }
     match packet.operation {

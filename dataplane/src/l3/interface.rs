@@ -28,6 +28,9 @@ pub struct Interface {
     pub kernel_neighbours: bool,
     /// A tunnel with a fixed far end: every neighbour has this MAC address, nothing is resolved.
     pub point_to_point_mac: Option<MacAddress>,
+    /// Addresses of its subnets that packets come to which weir translates, from the first to the last: it answers ARP for
+    /// them, though they are no addresses of its own.
+    pub proxied: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
 
 /// The link-local address of a MAC address: fe80::/64 with the modified EUI-64 (RFC 4291 appendix A).
@@ -68,6 +71,12 @@ impl Interface {
     /// Whether `ip` is one of the interface's own addresses, its link-local address included.
     pub fn owns(&self, ip: IpAddr) -> bool {
         ip == IpAddr::V6(self.link_local) || self.addresses.iter().any(|own| own.addr() == ip)
+    }
+
+    /// Whether weir answers ARP for `ip` here: an own address, or one that it translates.
+    pub fn answers_for(&self, ip: Ipv4Addr) -> bool {
+        let proxied = || self.proxied.iter().any(|(first, last)| (*first..=*last).contains(&ip));
+        self.owns(ip.into()) || proxied() && self.subnet_of(ip.into()).is_some()
     }
 
     /// The own address, with its prefix length, whose subnet holds `ip`: the longest such. Link-local IPv6 addresses
@@ -194,6 +203,7 @@ pub(crate) mod tests {
             link_local: link_local(mac),
             kernel_neighbours: false,
             point_to_point_mac: None,
+            proxied: Vec::new(),
         }
     }
 

@@ -168,6 +168,26 @@ struct Path {
     endpoints: Vec<EndpointId>,
 }
 
+/// Whose packet it was, by what stands in its outer headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    key: FlatKey,
+    tunnel: Tunnel,
+    endpoint: EndpointId,
+}
+
+/// A set of UDP ports, with a few more in it than were put in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ports(u64);
+
+impl Ports {
+    /// Whether `port` may be in it.
+    #[inline(always)]
+    pub fn may_have(self, port: u16) -> bool {
+        self.0 & port_bit(port) != 0
+    }
+}
+
 /// All VTEPs of a snapshot.
 #[derive(Debug)]
 pub struct VtepTable {
@@ -288,21 +308,29 @@ impl VtepTable {
         })
     }
 
-    /// Whether some VTEP may listen on a UDP port.
+    /// UDP ports that some VTEP may listen on.
     #[inline(always)]
-    pub fn listens(&self, udp_port: u16) -> bool {
-        self.ports & port_bit(udp_port) != 0
+    pub fn ports(&self) -> Ports {
+        Ports(self.ports)
     }
 
-    /// [`lookup`](Self::lookup) for a plain packet that is in order, from a remote VTEP that is known.
+    /// [`lookup`](Self::lookup) for a plain packet that is in order, from a remote VTEP that is known. `last` is what was
+    /// found for the packet before: mostly the same.
     #[inline(always)]
-    pub fn lookup_plain(&self, outer: &[u8], plain: &PlainV4) -> Option<Decap> {
+    pub fn lookup_plain(&self, outer: &[u8], plain: &PlainV4, last: &mut Option<Known>) -> Option<Decap> {
         const L4: usize = 34;
         const HEADERS: usize = udp::LEN + vxlan::LEN;
         let headers = outer.get(L4..)?.first_chunk::<HEADERS>()?;
         let vni = read_vni(&headers[udp::LEN..]).ok()?;
         let key = FlatKey::new(plain.addresses.to_le_bytes(), vni, plain.destination_port());
-        let (tunnel, endpoint) = self.flat.get(key)?;
+        let (tunnel, endpoint) = match last {
+            Some(known) if known.key == key => (known.tunnel, known.endpoint),
+            _ => {
+                let (tunnel, endpoint) = self.flat.get(key)?;
+                *last = Some(Known { key, tunnel, endpoint });
+                (tunnel, endpoint)
+            }
+        };
         let len = usize::from(u16::from_be_bytes([headers[4], headers[5]]));
         let unchecked = !tunnel.check_udp || (headers[6] | headers[7]) == 0;
         // That the datagram is not longer than the packet was seen before.

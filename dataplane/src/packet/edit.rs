@@ -4,12 +4,16 @@
 //! does not fit the packet. A wrong checksum stays wrong, so the receiver still notices what was damaged before.
 //! The `Meta` keeps what the parser found; it is not updated.
 
+mod quoted;
+
 use std::net::IpAddr;
 
 use weir_config::MacAddress;
 
 use super::checksum::{self, Delta};
 use super::{FragmentKind, L3, Meta, PacketFlags, crc32c, protocol};
+
+pub use quoted::set_quoted;
 
 /// Sets the Ethernet addresses.
 #[inline]

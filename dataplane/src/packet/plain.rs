@@ -125,11 +125,32 @@ const _: () = assert!(is_multiple(0xffff * 0x4_0003) && !is_multiple(0xffff * 0x
 /// Whether a frame is a plain IPv4 packet to `station`.
 #[inline(always)]
 pub fn plain_v4(frame: &[u8], station: Station) -> Option<PlainV4> {
+    v4::<true>(frame, station)
+}
+
+/// Whether a frame carries a plain IPv4 packet from one station to one other, whatever its TTL and addresses.
+#[inline(always)]
+pub fn bridged_v4(frame: &[u8]) -> Option<PlainV4> {
+    v4::<false>(frame, Station::default())
+}
+
+/// The first 12 bytes of a frame, both its MAC addresses: eight and four.
+#[inline(always)]
+pub fn stations(frame: &[u8]) -> (u64, u32) {
+    let header = frame.first_chunk::<12>().copied().unwrap_or_default();
+    (le64(&header, 0), le32(&header, 8))
+}
+
+#[inline(always)]
+fn v4<const ROUTED: bool>(frame: &[u8], station: Station) -> Option<PlainV4> {
     // Ethernet, IPv4, UDP: the least there is.
     let header = frame.first_chunk::<42>()?;
     // EtherType 0x0800, version 4, header length 5; shifted, not masked, so that it is one read.
     let kind = le32(header, 12);
-    if !(station.is(le64(header, 0)) & (kind << 8 == 0x4500_0800)) {
+    let first = le64(header, 0);
+    // The lowest bit of an address's first byte says that it is a group's.
+    let wanted = if ROUTED { station.is(first) } else { first & 0x0001_0000_0000_0001 == 0 };
+    if !(wanted & (kind << 8 == 0x4500_0800)) {
         return None;
     }
     let total = u16::from_be_bytes([header[16], header[17]]);
@@ -142,9 +163,9 @@ pub fn plain_v4(frame: &[u8], station: Station) -> Option<PlainV4> {
         + u64::from(le32(header, 22))
         + u64::from(le32(header, 26))
         + u64::from(le32(header, 30));
-    let odd = is_odd_v4(addresses as u8) | is_odd_v4((addresses >> 32) as u8);
+    let odd = ROUTED & ((ttl <= 1) | is_odd_v4(addresses as u8) | is_odd_v4((addresses >> 32) as u8));
     let fits = usize::from(total) + 14 <= frame.len();
-    if !(is_multiple(sum) & (fragment == 0) & (ttl > 1) & fits & !odd) {
+    if !(is_multiple(sum) & (fragment == 0) & fits & !odd) {
         return None;
     }
     let (class, ports) = ((kind >> 24) as u8, le32(header, 34));

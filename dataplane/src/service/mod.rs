@@ -2,13 +2,20 @@
 
 pub mod firewall;
 pub mod list;
+pub mod nat;
 pub mod policer;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 pub use list::build;
 
-use crate::decision::{FieldSet, FlowView, PathBuilder, RulesShape, Step};
+use weir_config::AddressRange;
+
+use crate::decision::{
+    FieldSet, FlowView, PathBuilder, RulesShape, Step, Timeouts, Translation, Tuple, Ways,
+};
+use nat::{NatTable, Reserved};
 use policer::MeterAllocator;
 
 /// A service function. It decides about the first packet of a flow; what it wants done to later ones it says as edits.
@@ -31,6 +38,47 @@ pub trait ServiceFunction: Send + Sync {
     fn rules(&self) -> Option<RulesShape> {
         None
     }
+
+    /// Addresses that packets are sent to which this function translates.
+    fn external(&self) -> External {
+        External::default()
+    }
+
+    /// Whether a packet to one of those, of no session, is to be translated by this function if it comes this way.
+    fn claims(&self, _flow: &FlowView<'_>, _tuple: &Tuple) -> bool {
+        false
+    }
+
+    /// Whether the rule that made a session's translation is still there, and may go on with it.
+    fn keeps(&self, _translation: &Translation, _ways: &dyn Ways) -> bool {
+        false
+    }
+
+    /// Whether `remote` may open a session from outside over a binding that this function made.
+    fn lets_in(&self, _translation: &Translation, _remote: Ipv4Addr) -> bool {
+        false
+    }
+
+    /// How long sessions live that are opened so.
+    fn timeouts(&self) -> Option<Timeouts> {
+        None
+    }
+}
+
+/// External addresses: those that packets come to which are translated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct External {
+    /// Addresses.
+    pub ranges: Vec<AddressRange>,
+    /// Whether weir's own addresses are among them.
+    pub own: bool,
+}
+
+impl External {
+    /// Whether `ip` is among the addresses.
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        self.ranges.iter().any(|range| range.contains(ip))
+    }
 }
 
 /// What service functions build on that outlives a generation of the configuration.
@@ -38,4 +86,16 @@ pub trait ServiceFunction: Send + Sync {
 pub struct BuildContext {
     /// Token buckets.
     pub meters: Arc<MeterAllocator>,
+    /// Address bindings.
+    pub nat: Arc<NatTable>,
+    /// Ports that are not handed out, in the generation that is being compiled.
+    pub reserved: Arc<Reserved>,
+}
+
+#[cfg(test)]
+impl BuildContext {
+    /// Token buckets, and of everything else as little as can be.
+    fn of_meters(meters: Arc<MeterAllocator>) -> Self {
+        Self { meters, nat: Arc::new(NatTable::new(1, 1)), reserved: Arc::default() }
+    }
 }

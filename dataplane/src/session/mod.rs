@@ -19,7 +19,7 @@ mod wheel;
 mod tests;
 
 pub use fragments::FragmentTable;
-pub use table::{Created, Found, Refused, SessionCounters, SessionEntry, SessionTable};
+pub use table::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry, SessionTable};
 pub use tcp::{SessionState, opens};
 
 use crate::decision::{Domain, Nanos, ScopeId};

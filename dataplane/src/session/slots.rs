@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::GRACE;
 use super::tcp::{SessionState, Tracker};
-use crate::decision::{ChainId, Domain, Nanos, Tuple};
+use crate::decision::{ChainId, Domain, Nanos, Timeouts, Translations, Tuple};
 
 /// Locks; a panic elsewhere leaves nothing half-changed that a later reader could not live with.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -22,11 +22,13 @@ pub(super) struct Session {
     pub(super) chain: Option<ChainId>,
     pub(super) tracker: Tracker,
     pub(super) created: Nanos,
+    pub(super) timeouts: Timeouts,
+    pub(super) translations: Translations,
 }
 
 impl Session {
     pub(super) fn timeout(&self) -> Nanos {
-        self.tracker.state().timeout(self.forward.protocol)
+        self.tracker.state().timeout(self.forward.protocol, &self.timeouts)
     }
 }
 

@@ -10,9 +10,9 @@ use ahash::RandomState;
 
 use super::shard::{Entry, Key, Shard};
 use super::slots::{Content, FreeSlots, Session, Slot, lock};
-use super::tcp::{SessionState, Tracker, opens};
+use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
-use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Tuple};
+use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Timeouts, Translations, Tuple};
 use crate::packet::protocol;
 
 const SHARDS: usize = 64;
@@ -20,7 +20,7 @@ const SHARDS: usize = 64;
 const FULL_BUDGET: usize = 64;
 
 /// What a lookup finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The session.
     pub id: SessionId,
@@ -30,6 +30,29 @@ pub struct Found {
     pub chain: Option<ChainId>,
     /// The session's state.
     pub state: SessionState,
+    /// What is translated, and how.
+    pub translations: Translations,
+}
+
+/// A session to be made.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Where it is looked up: see [`super::session_domain`].
+    pub domain: Domain,
+    /// The tuple of a packet in the forward direction, as it comes in.
+    pub forward: Tuple,
+    /// The tuple of a reply, as it comes in: the reverse of the forward one after all edits.
+    pub reply: Tuple,
+    /// Direction of the packet that opens it.
+    pub direction: Direction,
+    /// Its chain.
+    pub chain: Option<ChainId>,
+    /// TCP flags of the packet that opens it; 0 for what is not TCP.
+    pub tcp_flags: u8,
+    /// How long it lives without traffic; `None`: as the standards have it.
+    pub timeouts: Option<Timeouts>,
+    /// What is translated, and how.
+    pub translations: Translations,
 }
 
 /// What a creation made.
@@ -145,30 +168,24 @@ impl SessionTable {
         self.lookup(domain, &quoted.reversed(), 0, now)
     }
 
-    /// Makes a session for a first packet: `forward` is its tuple as it came in, `reply` the reverse of its tuple after all
-    /// edits. If another worker was first, that session is returned.
+    /// Makes a session for a first packet. If another worker was first, that session is returned.
     ///
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
-    pub fn create(
-        &self,
-        domain: Domain,
-        forward: Tuple,
-        reply: Tuple,
-        chain: Option<ChainId>,
-        tcp_flags: u8,
-        now: Nanos,
-    ) -> Result<Created, Refused> {
+    pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
+        let NewSession { domain, forward, reply, direction, chain, tcp_flags, timeouts, translations } = new;
         let keys = [self.key(domain, forward), self.key(domain, reply)];
         let session = Session {
             domain,
             forward,
             reply,
             chain,
-            tracker: Tracker::new(forward.protocol, tcp_flags),
+            tracker: Tracker::new(forward.protocol, tcp_flags, direction),
             created: now,
+            timeouts: timeouts.unwrap_or(TIMEOUTS),
+            translations,
         };
-        let mut result = self.insert(&session, &keys, now);
+        let mut result = self.insert(&session, &keys, direction, now);
         // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
         let again = match result {
             Ok(Created { new: true, .. }) => false,
@@ -179,7 +196,7 @@ impl SessionTable {
             Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
         };
         if again {
-            result = self.insert(&session, &keys, now);
+            result = self.insert(&session, &keys, direction, now);
         }
         match result {
             Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
@@ -248,6 +265,33 @@ impl SessionTable {
         }
     }
 
+    /// Has `keep` judge the translations of up to `budget` slots' sessions, from slot `from` on, and removes those that it
+    /// would not keep. Returns the slot to go on from; `None` at the end.
+    pub fn audit(
+        &self,
+        from: usize,
+        budget: usize,
+        now: Nanos,
+        mut keep: impl FnMut(Domain, Option<ChainId>, &Translations) -> bool,
+    ) -> Option<usize> {
+        for (index, slot) in self.slots.iter().enumerate().skip(from).take(budget) {
+            if slot.state().is_none() {
+                continue;
+            }
+            let held = match &*slot.content() {
+                Content::Live(session) if !session.translations.is_empty() => {
+                    (session.domain, session.chain, session.translations.clone())
+                }
+                _ => continue,
+            };
+            let (domain, chain, translations) = held;
+            if let (false, Ok(id)) = (keep(domain, chain, &translations), u32::try_from(index)) {
+                self.remove(SessionId(id), now);
+            }
+        }
+        Some(from.saturating_add(budget)).filter(|next| *next < self.slots.len())
+    }
+
     /// Up to `limit` sessions for show, in the order of their slots. Locks one at a time.
     pub fn entries(&self, now: Nanos, limit: usize) -> Vec<SessionEntry> {
         let slots = self.slots.iter().enumerate().filter(|(_, slot)| slot.state().is_some());
@@ -288,6 +332,7 @@ impl SessionTable {
             direction,
             chain: session.chain,
             state: session.tracker.state(),
+            translations: session.translations.clone(),
         })
     }
 
@@ -307,14 +352,28 @@ impl SessionTable {
         Some(change(&mut ShardPair { first, second: Some(second) }))
     }
 
-    fn insert(&self, session: &Session, keys: &[Key; 2], now: Nanos) -> Result<Created, Refused> {
+    fn insert(
+        &self,
+        session: &Session,
+        keys: &[Key; 2],
+        direction: Direction,
+        now: Nanos,
+    ) -> Result<Created, Refused> {
         let deadline = now.saturating_add(session.timeout());
         let created = self
             .with_shards([&keys[0], &keys[1]], |shards| {
-                if let Some((id, direction)) = shards.first.get(&keys[0]) {
-                    return Ok(Created { id: *id, direction: *direction, new: false });
+                let (own, other) = match direction {
+                    Direction::Forward => {
+                        (shards.first.get(&keys[0]).copied(), shards.second().get(&keys[1]))
+                    }
+                    Direction::Reverse => {
+                        (shards.second().get(&keys[1]).copied(), shards.first.get(&keys[0]))
+                    }
+                };
+                if let Some((id, direction)) = own {
+                    return Ok(Created { id, direction, new: false });
                 }
-                if shards.second().contains_key(&keys[1]) {
+                if other.is_some() {
                     return Err(Refused::ReplyTaken);
                 }
                 let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
@@ -327,7 +386,7 @@ impl SessionTable {
                 // The reply first: if both tuples are the same, the packet is in the forward direction.
                 shards.second().insert(keys[1], (id, Direction::Reverse));
                 shards.first.insert(keys[0], (id, Direction::Forward));
-                Ok(Created { id, direction: Direction::Forward, new: true })
+                Ok(Created { id, direction, new: true })
             })
             .unwrap_or(Err(Refused::Full))?;
         if created.new {
@@ -382,6 +441,7 @@ impl SessionTable {
             _ => return false,
         };
         let keys = tuples.map(|tuple| self.key(domain, tuple));
+        // What it holds is let go when no lock is held any more: a binding's end takes locks of its own.
         let removed = self.with_shards([&keys[0], &keys[1]], |shards| {
             let mut place = slot.content();
             // Looked at again, now that nobody can look the session up.
@@ -391,12 +451,11 @@ impl SessionTable {
                 shards.first.remove(&keys[0]);
                 shards.second().remove(&keys[1]);
                 slot.set_state(None);
-                *place = content;
                 lock(&self.free).session_gone();
             }
-            same
+            same.then(|| std::mem::replace(&mut *place, content))
         });
-        removed.unwrap_or(false)
+        removed.flatten().is_some()
     }
 }
 

@@ -3,20 +3,22 @@
 //! Timeouts follow RFC 5382 section 5; a reset moves to a closing state and removes nothing at once (RFC 7857 section 2.2),
 //! and the connection counts as established again if the side that is said to have reset goes on talking.
 
-use crate::decision::{Direction, Nanos};
+use crate::decision::{Direction, Nanos, Timeouts};
 use crate::packet::{protocol, tcp_flags};
 
 const SECOND: Nanos = 1_000_000_000;
-/// RFC 5382 REQ-5: an established connection lives at least 2 hours 4 minutes without traffic.
-const TCP_ESTABLISHED: Nanos = (2 * 3600 + 4 * 60) * SECOND;
-/// RFC 5382 REQ-5: a connection that opens or closes lives at least 4 minutes without traffic.
-const TCP_TRANSITORY: Nanos = 4 * 60 * SECOND;
-/// RFC 4787 REQ-5: 5 minutes recommended, never under 2.
-const UDP: Nanos = 5 * 60 * SECOND;
-/// RFC 5508 REQ-2: an ICMP query lives at least 60 seconds.
-const ICMP: Nanos = 60 * SECOND;
-/// Everything else.
-const OTHER: Nanos = 5 * 60 * SECOND;
+
+/// Timeouts of sessions that no service function has an opinion of.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    // RFC 5382 REQ-5: an established connection lives at least 2 hours 4 minutes without traffic.
+    tcp_established: 2 * 3600 + 4 * 60,
+    // RFC 5382 REQ-5: a connection that opens or closes lives at least 4 minutes without traffic.
+    tcp_transitory: 4 * 60,
+    // RFC 4787 REQ-5: 5 minutes recommended, never under 2.
+    udp: 5 * 60,
+    // RFC 5508 REQ-2: an ICMP query lives at least 60 seconds.
+    icmp: 60,
+};
 
 /// State of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,14 +89,14 @@ impl SessionState {
     }
 
     /// How long a session in this state lives without traffic, in nanoseconds.
-    pub const fn timeout(self, ip_protocol: u8) -> Nanos {
-        match (self, ip_protocol) {
-            (Self::Established, _) => TCP_ESTABLISHED,
-            (Self::Open, protocol::UDP) => UDP,
-            (Self::Open, protocol::ICMP | protocol::ICMPV6) => ICMP,
-            (Self::Open, _) => OTHER,
-            _ => TCP_TRANSITORY,
-        }
+    pub fn timeout(self, ip_protocol: u8, timeouts: &Timeouts) -> Nanos {
+        let seconds = match (self, ip_protocol) {
+            (Self::Established, _) => timeouts.tcp_established,
+            (Self::Open, protocol::ICMP | protocol::ICMPV6) => timeouts.icmp,
+            (Self::Open, _) => timeouts.udp,
+            _ => timeouts.tcp_transitory,
+        };
+        Nanos::from(seconds) * SECOND
     }
 }
 
@@ -114,10 +116,9 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    /// The state that a session's first packet leads to. Without SYN it is a pick-up in mid-stream.
-    pub(super) fn new(ip_protocol: u8, flags: u8) -> Self {
+    /// The state that a session's first packet, in direction `by`, leads to. Without SYN it is a pick-up in mid-stream.
+    pub(super) fn new(ip_protocol: u8, flags: u8, by: Direction) -> Self {
         use SessionState::{Closed, Established, FinWait, Open, SynReceived, SynSent};
-        let by = Direction::Forward;
         if ip_protocol != protocol::TCP {
             return Self { state: Open, by, was_established: true };
         }
@@ -125,7 +126,11 @@ impl Tracker {
         let (state, by) = if flags & tcp_flags::RST != 0 {
             (Closed, by)
         } else if flags & syn_ack == syn_ack {
-            (SynReceived, Direction::Reverse)
+            let other = match by {
+                Direction::Forward => Direction::Reverse,
+                Direction::Reverse => Direction::Forward,
+            };
+            (SynReceived, other)
         } else if flags & tcp_flags::SYN != 0 {
             (SynSent, by)
         } else if flags & tcp_flags::FIN != 0 {
@@ -204,7 +209,7 @@ mod tests {
     const RST: u8 = tcp_flags::RST;
 
     fn follow(packets: &[(Direction, u8, SessionState)]) {
-        let mut tracker = Tracker::new(protocol::TCP, SYN);
+        let mut tracker = Tracker::new(protocol::TCP, SYN, Forward);
         assert_eq!(tracker.state(), SynSent);
         for (index, (direction, flags, state)) in packets.iter().enumerate() {
             assert_eq!(tracker.observe(*direction, *flags), *state, "packet {index}");
@@ -268,18 +273,18 @@ mod tests {
 
     #[test]
     fn a_packet_in_mid_stream_is_picked_up_as_established() {
-        assert_eq!(Tracker::new(protocol::TCP, ACK).state(), Established);
-        assert_eq!(Tracker::new(protocol::UDP, 0).state(), SessionState::Open);
+        assert_eq!(Tracker::new(protocol::TCP, ACK, Forward).state(), Established);
+        assert_eq!(Tracker::new(protocol::UDP, 0, Forward).state(), SessionState::Open);
     }
 
     #[test]
     fn timeouts_are_those_of_the_standards() {
         // RFC 5382 REQ-5, RFC 4787 REQ-5, RFC 5508 REQ-2.
-        assert_eq!(Established.timeout(protocol::TCP), 7_440_000_000_000);
-        assert_eq!(SynSent.timeout(protocol::TCP), 240_000_000_000);
-        assert_eq!(Closed.timeout(protocol::TCP), 240_000_000_000);
-        assert_eq!(SessionState::Open.timeout(protocol::UDP), 300_000_000_000);
-        assert_eq!(SessionState::Open.timeout(protocol::ICMPV6), 60_000_000_000);
+        assert_eq!(Established.timeout(protocol::TCP, &TIMEOUTS), 7_440_000_000_000);
+        assert_eq!(SynSent.timeout(protocol::TCP, &TIMEOUTS), 240_000_000_000);
+        assert_eq!(Closed.timeout(protocol::TCP, &TIMEOUTS), 240_000_000_000);
+        assert_eq!(SessionState::Open.timeout(protocol::UDP, &TIMEOUTS), 300_000_000_000);
+        assert_eq!(SessionState::Open.timeout(protocol::ICMPV6, &TIMEOUTS), 60_000_000_000);
     }
 
     #[test]

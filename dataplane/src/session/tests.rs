@@ -5,9 +5,9 @@ use std::sync::Barrier;
 
 use proptest::prelude::*;
 
-use super::tcp::Tracker;
+use super::tcp::{TIMEOUTS, Tracker};
 use super::*;
-use crate::decision::{ChainId, Direction, SessionId, Tuple, VrfId};
+use crate::decision::{ChainId, Direction, SessionId, Translations, Tuple, VrfId};
 use crate::packet::{protocol, tcp_flags};
 
 const SECOND: Nanos = 1_000_000_000;
@@ -26,7 +26,24 @@ fn tuple(ip_protocol: u8, host: u8, port: u16) -> Tuple {
 }
 
 fn make(table: &SessionTable, tuple: Tuple, flags: u8, now: Nanos) -> Result<Created, Refused> {
-    table.create(BLUE, tuple, tuple.reversed(), Some(ChainId(3)), flags, now)
+    open(table, tuple, tuple.reversed(), flags, now)
+}
+
+fn open(
+    table: &SessionTable,
+    forward: Tuple,
+    reply: Tuple,
+    tcp_flags: u8,
+    now: Nanos,
+) -> Result<Created, Refused> {
+    table.create(from(Direction::Forward, forward, reply, tcp_flags), now)
+}
+
+/// A session whose first packet goes in `direction`.
+fn from(direction: Direction, forward: Tuple, reply: Tuple, tcp_flags: u8) -> NewSession {
+    let (timeouts, translations) = (None, Translations::default());
+    let chain = Some(ChainId(3));
+    NewSession { domain: BLUE, forward, reply, direction, chain, tcp_flags, timeouts, translations }
 }
 
 fn drain(table: &SessionTable, now: Nanos) {
@@ -47,7 +64,7 @@ fn a_reply_finds_its_session_and_its_chain_after_edits() {
     let table = SessionTable::new(8);
     let forward = tuple(protocol::UDP, 2, 5000);
     let edited = Tuple { source: "203.0.113.7".parse().unwrap(), source_port: 6000, ..forward };
-    let id = table.create(BLUE, forward, edited.reversed(), Some(ChainId(3)), 0, 0).unwrap().id;
+    let id = open(&table, forward, edited.reversed(), 0, 0).unwrap().id;
     let reply = table.lookup(BLUE, &edited.reversed(), 0, 1).unwrap();
     assert_eq!((reply.id, reply.direction, reply.chain), (id, Direction::Reverse, Some(ChainId(3))));
     assert_eq!(table.lookup(BLUE, &forward, 0, 1).unwrap().direction, Direction::Forward);
@@ -68,7 +85,7 @@ fn an_icmp_error_is_related_to_the_session_of_the_packet_it_quotes() {
     let table = SessionTable::new(8);
     let forward = tuple(protocol::UDP, 2, 5000);
     let edited = Tuple { source: "203.0.113.7".parse().unwrap(), source_port: 6000, ..forward };
-    let id = table.create(BLUE, forward, edited.reversed(), None, 0, 0).unwrap().id;
+    let id = open(&table, forward, edited.reversed(), 0, 0).unwrap().id;
     let found = table.lookup_related(BLUE, &edited, 1).unwrap();
     assert_eq!((found.id, found.direction), (id, Direction::Reverse));
     // About a reply as it left towards the first sender.
@@ -174,8 +191,8 @@ fn a_slot_rests_before_another_session_gets_it() {
 fn two_connections_that_edits_make_one_are_not_both_taken() {
     let table = SessionTable::new(8);
     let reply = tuple(protocol::UDP, 9, 9).reversed();
-    table.create(BLUE, tuple(protocol::UDP, 1, 1), reply, None, 0, 0).unwrap();
-    let second = table.create(BLUE, tuple(protocol::UDP, 2, 2), reply, None, 0, 0);
+    open(&table, tuple(protocol::UDP, 1, 1), reply, 0, 0).unwrap();
+    let second = open(&table, tuple(protocol::UDP, 2, 2), reply, 0, 0);
     assert_eq!(second, Err(Refused::ReplyTaken));
 }
 
@@ -264,7 +281,7 @@ struct Model {
 
 impl Model {
     fn alive(&self, now: Nanos) -> bool {
-        self.last_seen + self.tracker.state().timeout(self.forward.protocol) > now
+        self.last_seen + self.tracker.state().timeout(self.forward.protocol, &TIMEOUTS) > now
     }
 
     fn direction(&self, key: &Tuple) -> Option<Direction> {
@@ -314,7 +331,7 @@ proptest! {
                 let created = make(&table, key, flags, now).unwrap();
                 prop_assert!(created.new);
                 model.retain(|(_, session)| session.direction(&key).is_none());
-                let tracker = Tracker::new(key.protocol, flags);
+                let tracker = Tracker::new(key.protocol, flags, Direction::Forward);
                 model.push((created.id, Model { forward: key, reply: key.reversed(), tracker, last_seen: now }));
             }
         }

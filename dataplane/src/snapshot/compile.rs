@@ -62,10 +62,12 @@ impl Snapshot {
             vteps,
             classifier,
             chains,
+            external: Vec::new(),
             services,
             scopes: compiler.scopes,
         };
         super::fields::specialise(&mut pipeline);
+        super::external::find(&mut pipeline);
         install_neighbours(config, &pipeline, registry, shared, now);
         // What was learned behind somebody who is no member any more must not come back with him.
         shared.tables.macs.retain(|bridge, member| {
@@ -161,6 +163,7 @@ impl Compiler<'_> {
                 link_local: link_local(mac),
                 kernel_neighbours,
                 point_to_point_mac: remote_mac,
+                proxied: Vec::new(),
             }),
             Domain::Bridge(_) | Domain::CrossConnect(_) => None,
         };
@@ -329,11 +332,13 @@ impl Compiler<'_> {
         &mut self,
         shared: &Shared,
     ) -> Result<(Vec<Option<Chain>>, Vec<Box<dyn service::ServiceFunction>>), CompileError> {
+        let reserved = Arc::new(service::nat::Reserved::new(self.config));
+        let context = service::BuildContext { reserved, ..shared.services.clone() };
         let services: Vec<_> = self
             .config
             .services
             .iter()
-            .map(|(name, config)| service::build(name, config, &shared.services))
+            .map(|(name, config)| service::build(name, config, &context))
             .collect();
         let mut chains = Vec::new();
         for (name, chain) in &self.config.chains {

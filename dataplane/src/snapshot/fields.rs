@@ -1,6 +1,6 @@
 //! Which header fields a scope's flow key keeps, and why.
 
-use crate::chain::{Lane, Pipeline, Scope};
+use crate::chain::{Lane, Pipeline, Scope, ScopeKind};
 use crate::decision::{Domain, FieldSet};
 use crate::flow::FlowMask;
 use crate::l3::Target;
@@ -23,11 +23,20 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
         let why = reasons(pipeline, scope);
         scope.fields = why.iter().fold(FieldSet::empty(), |all, (fields, _)| all | *fields);
         scope.mask = FlowMask::new(scope.fields);
-        scope.lane = lane(scope);
         scope.why =
             why.into_iter().map(|(fields, why)| format!("{}: {why}", names(fields).join(" "))).collect();
     }
     pipeline.scopes = scopes;
+    let lanes: Vec<Lane> = pipeline
+        .scopes
+        .iter()
+        .map(|scope| scope.as_ref().map_or(Lane::None, |scope| lane(pipeline, scope)))
+        .collect();
+    for (scope, lane) in pipeline.scopes.iter_mut().zip(lanes) {
+        if let Some(scope) = scope {
+            scope.lane = lane;
+        }
+    }
     let mut vrfs = std::mem::take(&mut pipeline.vrfs);
     for vrf in vrfs.iter_mut().flatten() {
         let targets = 0..vrf.fib.numbers() as u32;
@@ -47,16 +56,24 @@ fn direct(pipeline: &Pipeline, target: &Target) -> bool {
 }
 
 /// How plain packets of a scope are looked up. What else the compact key leaves out is the same for all plain IPv4 packets.
-fn lane(scope: &Scope) -> Lane {
-    const COMPACT: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE).union(FieldSet::ETHER_TYPE);
-    if !matches!(scope.domain, Domain::Vrf(_)) || scope.vlan != 0 {
-        Lane::None
-    } else if scope.fields == FieldSet::IP_DESTINATION {
-        Lane::Routes
-    } else if COMPACT.contains(scope.fields) {
-        Lane::Flows
-    } else {
-        Lane::None
+fn lane(pipeline: &Pipeline, scope: &Scope) -> Lane {
+    const TUPLE: FieldSet = FieldSet::FIVE_TUPLE.union(FieldSet::ICMP_TYPE).union(FieldSet::ETHER_TYPE);
+    const STATIONS: FieldSet = FieldSet::ETHER_SOURCE.union(FieldSet::ETHER_DESTINATION);
+    let wired = |other: &Scope| {
+        let alone =
+            |scope: &Scope| pipeline.by_port.get(scope.port.index()).is_some_and(|all| all.len() == 1);
+        let port = |scope: &Scope| matches!(scope.kind, ScopeKind::Port) && scope.vlan == 0;
+        alone(scope) && port(scope) && port(other)
+    };
+    match scope.domain {
+        _ if scope.vlan != 0 => Lane::None,
+        Domain::Vrf(_) if scope.fields == FieldSet::IP_DESTINATION => Lane::Routes,
+        Domain::Vrf(_) if TUPLE.contains(scope.fields) => Lane::Flows,
+        Domain::Bridge(_) if scope.fields == STATIONS => Lane::Bridge,
+        Domain::CrossConnect(other) if scope.fields.is_empty() => {
+            if pipeline.scope(other).is_some_and(wired) { Lane::Wire } else { Lane::None }
+        }
+        _ => Lane::None,
     }
 }
 

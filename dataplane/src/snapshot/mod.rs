@@ -1,6 +1,7 @@
 //! Snapshots: a validated configuration, compiled, immutable, numbered by its generation.
 
 mod compile;
+mod external;
 mod fields;
 mod registry;
 
@@ -17,6 +18,7 @@ use crate::l2::MacTable;
 use crate::l3::{NeighbourTable, Rib};
 use crate::overlay::PathMtuTable;
 use crate::service::BuildContext;
+use crate::service::nat::NatTable;
 use crate::service::policer::MeterAllocator;
 use crate::session::{FragmentTable, SessionTable};
 
@@ -103,6 +105,7 @@ impl Shared {
         // Freed adjacencies rest before they are used again: twice the room.
         let adjacencies = Arc::new(AdjacencyTable::new(2 * limits.neighbours as usize));
         let meters = Arc::new(MeterTable::new(limits.meters as usize, workers));
+        let nat = Arc::new(NatTable::new(limits.nat_bindings as usize, seed));
         let tables = Tables {
             sessions: SessionTable::new(limits.sessions as usize),
             fragments: FragmentTable::new(FRAGMENTS),
@@ -111,11 +114,16 @@ impl Shared {
             macs: MacTable::new(limits.macs as usize),
             meters: Arc::clone(&meters),
             path_mtu: PathMtuTable::new(MAX_ENDPOINTS),
+            nat: Arc::clone(&nat),
             seed,
         };
         Self {
             tables: Arc::new(tables),
-            services: BuildContext { meters: Arc::new(MeterAllocator::new(meters)) },
+            services: BuildContext {
+                meters: Arc::new(MeterAllocator::new(meters)),
+                nat,
+                reserved: Arc::default(),
+            },
             kernel_asks: Arc::new(ArrayQueue::new(256)),
         }
     }

@@ -6,7 +6,7 @@
 //! seconds apart. On shared ports the kernel does this; in a tunnel nobody has to be told.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use weir_config::MacAddress;
 
@@ -91,12 +91,20 @@ fn announced_by(scope: &Scope) -> Option<&Interface> {
     (matches!(scope.kind, ScopeKind::Port) && !interface.kernel_neighbours).then_some(interface)
 }
 
-/// Its addresses; the link-local one only beside others of IPv6.
+/// Most addresses of one interface that packets come to which are translated, and that are announced. Who asks for another
+/// is answered all the same.
+const PROXIED: usize = 1024;
+
+/// Its addresses; the link-local one only beside others of IPv6. And those that it answers for.
 fn addresses(interface: &Interface) -> impl Iterator<Item = Own> + '_ {
     let own = |ip| Own { scope: interface.scope, mac: interface.mac, ip };
     let v6 = interface.addresses.iter().any(|address| address.addr().is_ipv6());
     let link_local = v6.then_some(IpAddr::V6(interface.link_local));
-    interface.addresses.iter().map(|address| address.addr()).chain(link_local).map(own)
+    let each =
+        |(first, last): &(Ipv4Addr, Ipv4Addr)| (u32::from(*first)..=u32::from(*last)).map(Ipv4Addr::from);
+    let proxied = interface.proxied.iter().flat_map(each).filter(|ip| interface.answers_for(*ip));
+    let proxied = proxied.take(PROXIED).map(IpAddr::V4);
+    interface.addresses.iter().map(|address| address.addr()).chain(link_local).chain(proxied).map(own)
 }
 
 fn announce(core: &mut Core, snapshot: &Snapshot, own: Own) {
@@ -117,6 +125,7 @@ fn announce(core: &mut Core, snapshot: &Snapshot, own: Own) {
 mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::frame::{FrameCache, FrameMemory, FramePool};
@@ -124,6 +133,7 @@ mod tests {
     use crate::packet::view::{arp, ethernet};
     use crate::snapshot::{PortFacts, Registry, Shared};
     use crate::worker::CoreParts;
+    use crate::worker::tick::Ticker;
 
     const SECOND: Nanos = 1_000_000_000;
 
@@ -186,7 +196,7 @@ mod tests {
         let sent = site.at(&snapshot, 1);
         assert_eq!(sent.len(), 1);
         assert_eq!(ethernet::Header::read(&sent[0]).unwrap().destination, MacAddress::BROADCAST);
-        let own = std::net::Ipv4Addr::new(10, 0, 0, 1);
+        let own = Ipv4Addr::new(10, 0, 0, 1);
         let packet = arp::Packet::read(&sent[0][ethernet::LEN..]).unwrap();
         assert_eq!((packet.operation, packet.sender_ip, packet.target_ip), (1, own, own));
         assert_eq!(packet.sender_mac, MacAddress([2; 6]));
@@ -223,7 +233,7 @@ mod tests {
         assert_eq!(sent.len(), 1, "the one that was known is not announced anew");
         assert_eq!(
             arp::Packet::read(&sent[0][ethernet::LEN..]).unwrap().sender_ip,
-            std::net::Ipv4Addr::new(10, 0, 1, 1)
+            Ipv4Addr::new(10, 0, 1, 1)
         );
         let moved = site.compile(&format!("{ONE}mac = \"02:00:00:00:00:09\"\n"), false);
         // The second announcement of the first is not due any more: that MAC address is gone.
@@ -231,6 +241,26 @@ mod tests {
         assert_eq!(sent.len(), 1);
         let packet = arp::Packet::read(&sent[0][ethernet::LEN..]).unwrap();
         assert_eq!(packet.sender_mac, MacAddress([2, 0, 0, 0, 0, 9]));
+    }
+
+    #[test]
+    fn who_is_taken_out_of_service_announces_nothing_until_it_is_back() {
+        let mut site = Site::new();
+        let snapshot = site.compile(ONE, false);
+        let (mut ticker, quiet) = (Ticker::default(), AtomicBool::new(true));
+        let mut at = |second: u64, quiet: &AtomicBool| {
+            site.core.set_clock(second * SECOND);
+            ticker.tick(&mut site.core, &snapshot, quiet);
+            let mut sent = 0;
+            site.core.flush(|_, frames, cache, _| {
+                sent += frames.len();
+                frames.drain(..).for_each(|frame| cache.free(frame));
+            });
+            sent
+        };
+        assert_eq!([at(1, &quiet), at(2, &quiet), at(10, &quiet)], [0, 0, 0]);
+        quiet.store(false, Ordering::Relaxed);
+        assert_eq!([at(11, &quiet), at(12, &quiet), at(13, &quiet)], [1, 0, 1]);
     }
 
     #[test]

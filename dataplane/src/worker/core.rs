@@ -10,10 +10,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use weir_config::MacAddress;
+
+use crate::chain::Lane;
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
 };
-use crate::flow::table::{Entry, milliseconds};
+use crate::flow::table::milliseconds;
 use crate::flow::{Flows, Ops, Outcome, Program, Rewrite};
 use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
@@ -115,7 +118,7 @@ impl Core {
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
         self.flows.renumber(snapshot.generation as u32);
-        let (mut work, mut admitted) = (std::mem::take(&mut self.work), std::mem::take(&mut self.admitted));
+        let mut work = std::mem::take(&mut self.work);
         let under = Under::new(snapshot);
         let mut ingress = Ingress::new(snapshot, port);
         if !self.held.is_empty() {
@@ -124,9 +127,12 @@ impl Core {
         let InPlace { done, port, dropped } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
         if done == frames.len() {
             self.stage.adopt(port, frames);
-            (self.work, self.admitted) = (work, admitted);
+            self.work = work;
             return;
         }
+        let mut admitted = std::mem::take(&mut self.admitted);
+        // What a wire does not take is for the parser.
+        ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
         self.stage.extend(port, burst.by_ref().take(done));
         if let (Some(reason), true) = (dropped, burst.len() > 0) {
@@ -167,7 +173,7 @@ impl Core {
             if plain {
                 if work.tag.is(Kind::Tunnelled) {
                     let (Some(view), inner) = (&ingress.view, &mut ingress.inner) else { continue };
-                    if view.look_inside(snapshot, inner, frame, &self.flows.compact, work) {
+                    if view.look_inside(snapshot, inner, &mut None, frame, &self.flows.compact, work) {
                         continue;
                     }
                 } else if !work.tag.is(Kind::Parsed) {
@@ -253,7 +259,7 @@ impl Core {
             let buckets = share(self.flows.whole.buckets());
             self.flows.whole.sweep(buckets, |entry| {
                 keeper.keep(&entry.program, entry.program.session, entry.used) && {
-                    keeper.learned(entry);
+                    keeper.learned(entry.key.scope(), entry.key.ether_source(), entry.used);
                     true
                 }
             });
@@ -261,7 +267,11 @@ impl Core {
         if !self.flows.compact.is_empty() {
             let lines = share(self.flows.compact.lines());
             self.flows.sweep_compact(lines, |entry, shared| {
-                keeper.keep(&shared.program, entry.session, entry.used)
+                let kept = keeper.keep(&shared.program, entry.session, entry.used);
+                if let (true, Some(source)) = (kept, entry.key.ether_source()) {
+                    keeper.learned(entry.key.scope(), source, entry.used);
+                }
+                kept
             });
         }
         self.flows.sweep_routes(|shared| keeper.keep(&shared.program, shared.program.session, shared.used));
@@ -306,13 +316,12 @@ impl Keeper<'_> {
     }
 
     /// Keeps the bridge entry of a flow's source.
-    fn learned(&self, entry: &Entry) {
-        if self.now_ms.wrapping_sub(entry.used) > 2 * SWEEP_MS {
+    fn learned(&self, scope: ScopeId, source: MacAddress, used: u32) {
+        if self.now_ms.wrapping_sub(used) > 2 * SWEEP_MS {
             return;
         }
-        let scope = entry.key.scope();
         if let Some(Domain::Bridge(bridge)) = self.snapshot.pipeline.scope(scope).map(|scope| scope.domain) {
-            self.snapshot.tables.macs.touch(bridge, entry.key.ether_source(), scope, self.now);
+            self.snapshot.tables.macs.touch(bridge, source, scope, self.now);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -44,10 +44,16 @@ pub(super) struct Running {
     pub(super) next_look: Instant,
 }
 
+/// What every worker thread does first, given its number: giving up privileges, say. The data plane knows no policy.
+pub type WorkerStart = Arc<dyn Fn(usize) -> std::io::Result<()> + Send + Sync>;
+
 /// The data plane.
 #[derive(Default)]
 pub struct Dataplane {
     pub(super) running: Mutex<Option<Running>>,
+    worker_start: Option<WorkerStart>,
+    /// The doors of the workers that run, apart from `running`: that is locked while devices are waited for.
+    doors: Mutex<Vec<Arc<Door>>>,
     /// Every memory of frames there is, with what it was asked for as.
     pools: Mutex<Vec<(Memory, Arc<FramePool>)>>,
 }
@@ -59,6 +65,14 @@ impl std::fmt::Debug for Dataplane {
 }
 
 impl Dataplane {
+    /// A data plane without a configuration whose worker threads begin with `start`. If that fails, so does
+    /// [`apply`](Self::apply).
+    pub fn with_worker_start(start: WorkerStart) -> Self {
+        let mut dataplane = Self::default();
+        dataplane.worker_start = Some(start);
+        dataplane
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,10 +86,25 @@ impl Dataplane {
         match &mut *guard {
             Some(running) => running.apply(config),
             None => {
-                *guard = Some(Running::start(config, self.pool(&config.memory)?)?);
+                let start = self.worker_start.clone();
+                let running = Running::start(config, self.pool(&config.memory)?, start)?;
+                self.doors().clone_from(&running.common.doors);
+                *guard = Some(running);
                 Ok(1)
             }
         }
+    }
+
+    fn doors(&self) -> MutexGuard<'_, Vec<Arc<Door>>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often each worker has gone round, by its number. A worker that blocks is woken, so that it goes round too: one whose
+    /// number stands still is stuck. Never waits for a device.
+    pub fn turns(&self) -> Vec<u64> {
+        let doors = self.doors();
+        doors.iter().for_each(|door| door.nudge());
+        doors.iter().map(|door| door.counters.loops.get()).collect()
     }
 
     /// Frames as the configuration asks for them. Memory of frames is never unmapped: what a start that failed, or a run
@@ -99,9 +128,18 @@ impl Dataplane {
         }
     }
 
+    /// Stops announcing addresses of weir's own, or goes on with it; packets are forwarded either way.
+    pub fn quiet(&self, quiet: bool) {
+        if let Some(running) = &*self.lock() {
+            running.common.quiet.store(quiet, Ordering::Relaxed);
+        }
+    }
+
     /// Drains and detaches; the kernel has its interfaces back afterwards. `None` if nothing was running.
     pub fn stop(&self) -> Option<Stopped> {
-        self.lock().take().map(Running::stop)
+        let running = self.lock().take();
+        self.doors().clear();
+        running.map(Running::stop)
     }
 
     /// The kernel's neighbour on `device` (`eth1`, or `eth1.100` for a VLAN); `None`: it is gone or failed.
@@ -156,7 +194,7 @@ impl Drop for Dataplane {
 
 impl Running {
     /// Opens every port, compiles, starts the workers.
-    fn start(config: &Config, pool: Arc<FramePool>) -> Result<Self, ApplyError> {
+    fn start(config: &Config, pool: Arc<FramePool>, start: Option<WorkerStart>) -> Result<Self, ApplyError> {
         let available = cores::available(&config.workers.cores)?;
         let mut registry = Registry::default();
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
@@ -201,6 +239,7 @@ impl Running {
             events: events_in,
             clock,
             idle: config.workers.idle,
+            quiet: AtomicBool::new(false),
         });
         let mut running = Self {
             common,
@@ -218,7 +257,9 @@ impl Running {
         let launched = parts
             .into_iter()
             .enumerate()
-            .try_for_each(|(worker, (engine, mail, core))| running.spawn(worker, engine, mail, core))
+            .try_for_each(|(worker, (engine, mail, core))| {
+                running.spawn(worker, engine, mail, core, start.clone())
+            })
             .and_then(|()| running.steer(&config));
         if let Err(error) = launched {
             running.stop();
@@ -236,21 +277,31 @@ impl Running {
         engine: Core,
         mail: Receiver<Mail>,
         core: core_affinity::CoreId,
+        start: Option<WorkerStart>,
     ) -> Result<(), ApplyError> {
+        let refused = |error: std::io::Error| ApplyError::Worker { worker, reason: error.to_string() };
         let common = Arc::clone(&self.common);
+        let (started, outcome) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new()
             .name(format!("weir-worker-{worker}"))
             .spawn(move || {
                 core_affinity::set_for_current(core);
+                let outcome = start.map_or(Ok(()), |start| start(worker));
+                let goes_on = outcome.is_ok();
+                let _ = started.send(outcome);
+                if !goes_on {
+                    return;
+                }
                 run::or_abort(worker, || {
                     if let Some(worker) = Worker::new(worker, engine, common, mail) {
                         worker.run();
                     }
                 });
             })
-            .map_err(|error| ApplyError::Worker { worker, reason: error.to_string() })?;
+            .map_err(refused)?;
         self.threads.push(thread);
-        Ok(())
+        // A thread that ends without a word has panicked.
+        outcome.recv().unwrap_or_else(|_| Err(std::io::Error::other("its thread ended"))).map_err(refused)
     }
 
     /// Deals a port's queues out, each to the worker that has the fewest, and waits until they can send. They receive from

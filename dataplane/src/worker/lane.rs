@@ -1,4 +1,4 @@
-//! The fast lane: plain packets on routed interfaces whose keys are small.
+//! The fast lane: plain packets on interfaces whose keys are small.
 //!
 //! A plain packet ([`packet::plain`](crate::packet::plain)) needs no [`Meta`](crate::packet::Meta) and no whole key. What is done to it
 //! is kept with its route, if the destination alone decides and the route has a next hop of its own; else in one line of the
@@ -7,11 +7,11 @@
 //! Here is what looks at frames, burst by burst, before anything is done to them; [`pass`](super::pass) does it.
 
 use crate::chain::{Lane, Scope, Vrf};
-use crate::decision::{Domain, DropReason, EndpointId, ScopeId, VrfId};
+use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, VrfId};
 use crate::flow::{CompactKey, CompactTable, Known};
 use crate::frame::Frame;
 use crate::l3::Fib;
-use crate::overlay::VtepTable;
+use crate::overlay::{self, VtepTable};
 use crate::packet::plain::{self, PlainV4, Station};
 use crate::packet::{ecn, protocol};
 use crate::snapshot::Snapshot;
@@ -28,8 +28,10 @@ pub(super) enum Kind {
     RouteV4,
     /// By its route, IPv6: the destination is in `known.addresses` (high half) and `hash`.
     RouteV6,
-    /// By its compact flow.
+    /// By its compact flow, under its five-tuple.
     Flow,
+    /// By its compact flow, under its MAC addresses.
+    Bridged,
     /// Not at all, for `reason`.
     Dropped,
 }
@@ -79,9 +81,15 @@ impl Tag {
 
     #[inline(always)]
     pub(super) fn kind(self) -> Kind {
-        const KINDS: [Kind; 6] =
-            [Kind::Parsed, Kind::Tunnelled, Kind::RouteV4, Kind::RouteV6, Kind::Flow, Kind::Dropped];
-        KINDS.get(usize::from((self.0 >> 16) as u8)).copied().unwrap_or(Kind::Dropped)
+        match (self.0 >> 16) as u8 {
+            0 => Kind::Parsed,
+            1 => Kind::Tunnelled,
+            2 => Kind::RouteV4,
+            3 => Kind::RouteV6,
+            4 => Kind::Flow,
+            5 => Kind::Bridged,
+            _ => Kind::Dropped,
+        }
     }
 }
 
@@ -103,6 +111,14 @@ impl Work {
     #[inline(always)]
     pub(super) fn flow_key(&self) -> CompactKey {
         CompactKey::of(self.tag.scope(), self.known.addresses, self.known.ports, self.known.protocol)
+    }
+
+    /// The compact key of a bridged frame, whose outer headers are off.
+    #[inline(always)]
+    pub(super) fn bridged_key(&self, frame: &[u8]) -> CompactKey {
+        let (first, next) = plain::stations(frame);
+        let endpoint = if self.strip == 0 { EndpointId(0) } else { self.endpoint };
+        CompactKey::bridged(self.tag.scope(), endpoint, first, next)
     }
 
     /// The compact key of a destination alone.
@@ -136,26 +152,51 @@ impl Work {
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) scope: ScopeId,
-    pub(super) vrf: VrfId,
-    pub(super) fib: &'a Fib,
     pub(super) lane: Lane,
-    direct: &'a [bool],
     station: Station,
+    /// Of a VRF.
+    pub(super) routes: Option<Routes<'a>>,
     /// VTEPs that packets here may be addressed to.
     vteps: Option<&'a VtepTable>,
+    /// Where a wire leads, and the largest frame that it takes, in bytes.
+    pub(super) wire: (PortId, usize),
+}
+
+/// Where packets of a VRF go.
+#[derive(Clone, Copy)]
+pub(super) struct Routes<'a> {
+    pub(super) vrf: VrfId,
+    pub(super) fib: &'a Fib,
+    direct: &'a [bool],
+}
+
+impl Routes<'_> {
+    /// Whether one program does for all destinations behind a target.
+    #[inline(always)]
+    pub(super) fn is_direct(&self, target: u32) -> bool {
+        self.direct.get(target as usize).copied().unwrap_or(false)
+    }
 }
 
 impl<'a> View<'a> {
     /// `None` if the scope has no fast lane.
     pub(super) fn of(snapshot: &'a Snapshot, scope: &Scope) -> Option<Self> {
-        let Domain::Vrf(vrf) = scope.domain else { return None };
-        if scope.lane == Lane::None {
-            return None;
+        let (mut routes, mut vteps, mut wire) = (None, None, (PortId(0), 0));
+        match (scope.lane, scope.domain) {
+            (Lane::None, _) => return None,
+            (_, Domain::Vrf(vrf)) => {
+                vteps = snapshot.pipeline.vteps_of(vrf).filter(|vteps| !vteps.is_empty());
+                let Vrf { fib, direct, .. } = snapshot.pipeline.vrf(vrf)?;
+                routes = Some(Routes { vrf, fib, direct });
+            }
+            (_, Domain::CrossConnect(other)) => {
+                let other = snapshot.pipeline.scope(other)?;
+                wire = (other.port, usize::from(other.mtu) + 14);
+            }
+            (_, Domain::Bridge(_)) => {}
         }
-        let vteps = snapshot.pipeline.vteps_of(vrf).filter(|vteps| !vteps.is_empty());
-        let Vrf { fib, direct, .. } = snapshot.pipeline.vrf(vrf)?;
-        let (lane, station) = (scope.lane, Station::new(scope.mac));
-        Some(Self { scope: scope.id, vrf, fib, lane, direct, station, vteps })
+        let station = Station::new(scope.mac);
+        Some(Self { scope: scope.id, lane: scope.lane, station, routes, vteps, wire })
     }
 
     /// That of the scope with this number.
@@ -163,22 +204,25 @@ impl<'a> View<'a> {
         Self::of(snapshot, snapshot.pipeline.scope(scope)?)
     }
 
-    /// Whether one program does for all destinations behind a target.
-    #[inline(always)]
-    pub(super) fn is_direct(&self, target: u32) -> bool {
-        self.direct.get(target as usize).copied().unwrap_or(false)
-    }
-
     /// Looks at frames: notes in `work` how the plain ones among them are passed, and asks for what passing them will read. Says
     /// how many are not plain, or are for a tunnel.
     pub(super) fn scan(&self, frames: &[Frame], flows: &CompactTable, work: &mut [Work]) -> usize {
         let others = match (self.lane, self.vteps) {
+            (Lane::None | Lane::Wire, _) => frames.len(),
+            (Lane::Bridge, _) => self.scan_bridged(frames, flows, work),
             (Lane::Flows, None) => self.scan_v4::<true, false>(frames, flows, work),
             (Lane::Flows, Some(_)) => self.scan_v4::<true, true>(frames, flows, work),
-            (_, None) => self.scan_v4::<false, false>(frames, flows, work),
-            (_, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
+            (Lane::Routes, None) => self.scan_v4::<false, false>(frames, flows, work),
+            (Lane::Routes, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
         };
-        if others > 0 && self.lane == Lane::Routes { self.scan_v6(frames, work) } else { others }
+        // A run of packets to a VTEP has no IPv6 in it.
+        let first = work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
+        let tunnelled = first && others == frames.len();
+        if others > 0 && self.lane == Lane::Routes && !tunnelled {
+            self.scan_v6(frames, work)
+        } else {
+            others
+        }
     }
 
     // Loops of their own, with the registers to themselves.
@@ -189,7 +233,9 @@ impl<'a> View<'a> {
         flows: &CompactTable,
         work: &mut [Work],
     ) -> usize {
-        let Self { scope, station, fib, vteps, .. } = *self;
+        let Self { scope, station, vteps, .. } = *self;
+        let Some(Routes { fib, .. }) = self.routes else { return frames.len() };
+        let ports = vteps.map(VtepTable::ports).unwrap_or_default();
         let mut others = 0;
         for (frame, work) in frames.iter().zip(work) {
             let Some(plain) = plain::plain_v4(frame.bytes(), station) else {
@@ -197,7 +243,10 @@ impl<'a> View<'a> {
                 others += 1;
                 continue;
             };
-            if FLOWS {
+            if VTEPS && plain.protocol == protocol::UDP && ports.may_have(plain.destination_port()) {
+                work.put(scope, Kind::Tunnelled, &plain);
+                others += 1;
+            } else if FLOWS {
                 work.put(scope, Kind::Flow, &plain);
                 work.hash = flows.hash(&CompactKey::new(scope, &plain));
                 flows.prefetch(work.hash);
@@ -205,9 +254,22 @@ impl<'a> View<'a> {
                 work.put(scope, Kind::RouteV4, &plain);
                 fib.prefetch_v4(plain.destination());
             }
-            if VTEPS && plain.protocol == protocol::UDP {
-                if vteps.is_some_and(|vteps| vteps.listens(plain.destination_port())) {
-                    work.tag = Tag::new(scope, Kind::Tunnelled, false);
+        }
+        others
+    }
+
+    #[inline(never)]
+    fn scan_bridged(&self, frames: &[Frame], flows: &CompactTable, work: &mut [Work]) -> usize {
+        let mut others = 0;
+        for (frame, work) in frames.iter().zip(work) {
+            match plain::bridged_v4(frame.bytes()) {
+                Some(plain) => {
+                    work.put(self.scope, Kind::Bridged, &plain);
+                    work.hash = flows.hash(&work.bridged_key(frame.bytes()));
+                    flows.prefetch(work.hash);
+                }
+                None => {
+                    work.tag = Tag::new(self.scope, Kind::Parsed, false);
                     others += 1;
                 }
             }
@@ -217,6 +279,7 @@ impl<'a> View<'a> {
 
     #[inline(never)]
     fn scan_v6(&self, frames: &[Frame], work: &mut [Work]) -> usize {
+        let Some(Routes { fib, .. }) = self.routes else { return frames.len() };
         let mut others = 0;
         for (frame, work) in frames.iter().zip(work) {
             if work.tag.is(Kind::Tunnelled) {
@@ -226,11 +289,11 @@ impl<'a> View<'a> {
                 continue;
             }
             // Of tunnels over IPv6 the parser takes the outer headers off.
-            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.listens(port));
+            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
             match plain::plain_v6(frame.bytes(), self.station) {
                 Some(plain) if outer(plain.udp_port) => others += 1,
                 Some(plain) => {
-                    self.fib.prefetch_v6(plain.destination);
+                    fib.prefetch_v6(plain.destination);
                     work.put_v6(self.scope, plain.destination, plain.total);
                 }
                 None => others += 1,
@@ -249,26 +312,29 @@ impl<'a> View<'a> {
         flows: &CompactTable,
         work: &mut [Work],
     ) -> bool {
+        let mut last = None;
         frames.iter().zip(work).all(|(frame, work)| {
             !work.tag.is(Kind::Parsed)
-                && (!work.tag.is(Kind::Tunnelled) || self.look_inside(snapshot, inner, frame, flows, work))
+                && (!work.tag.is(Kind::Tunnelled)
+                    || self.look_inside(snapshot, inner, &mut last, frame, flows, work))
         })
     }
 
     /// A plain packet that may be to a VTEP: if what it carries is plain too, notes how that is passed. False if the parser
-    /// has to look at it. `inner` is the view of the tunnel that was seen last.
+    /// has to look at it. `inner` is the view of the tunnel that was seen last, `last` whose packet the last one was.
     #[inline(always)]
     pub(super) fn look_inside(
         &self,
         snapshot: &'a Snapshot,
         inner: &mut Option<View<'a>>,
+        last: &mut Option<overlay::Known>,
         frame: &Frame,
         flows: &CompactTable,
         work: &mut Work,
     ) -> bool {
         let Known { addresses, total, class, protocol, ports } = work.known;
         let outer = PlainV4 { addresses, ports, total, class, protocol, turning: false };
-        let Some(decap) = self.vteps.and_then(|vteps| vteps.lookup_plain(frame.bytes(), &outer)) else {
+        let Some(decap) = self.vteps.and_then(|vteps| vteps.lookup_plain(frame.bytes(), &outer, last)) else {
             return false;
         };
         if inner.is_none_or(|view| view.scope != decap.scope) {
@@ -277,27 +343,43 @@ impl<'a> View<'a> {
         let Some(view) = inner else { return false };
         let end = decap.strip + decap.inner_len;
         let Some(bytes) = frame.bytes().get(decap.strip..end) else { return false };
-        match plain::plain_v4(bytes, view.station) {
-            Some(plain) => {
-                // What the outer header says of congestion goes into the inner one, if it is not there already (RFC 6040).
-                let same = || ecn::decapsulate(plain.class & 3, decap.outer_ecn) == ecn::Decapsulated::Keep;
-                if decap.outer_ecn != 0 && !same() {
+        // What the outer header says of congestion goes into the inner one, if it is not there already (RFC 6040).
+        let same = |class: u8| {
+            decap.outer_ecn == 0 || ecn::decapsulate(class & 3, decap.outer_ecn) == ecn::Decapsulated::Keep
+        };
+        let scope = view.scope;
+        match (view.lane, view.routes) {
+            (Lane::Flows, _) => {
+                let Some(plain) = plain::plain_v4(bytes, view.station).filter(|plain| same(plain.class))
+                else {
                     return false;
-                }
-                if view.lane == Lane::Flows {
-                    work.put(view.scope, Kind::Flow, &plain);
-                    work.hash = flows.hash(&CompactKey::new(view.scope, &plain));
-                    flows.prefetch(work.hash);
-                } else {
-                    work.put(view.scope, Kind::RouteV4, &plain);
-                    view.fib.prefetch_v4(plain.destination());
-                }
+                };
+                work.put(scope, Kind::Flow, &plain);
+                work.hash = flows.hash(&CompactKey::new(scope, &plain));
+                flows.prefetch(work.hash);
             }
-            None if view.lane != Lane::Routes || decap.outer_ecn != 0 => return false,
-            None => match plain::plain_v6(bytes, view.station) {
-                Some(plain) => work.put_v6(view.scope, plain.destination, plain.total),
-                None => return false,
+            (Lane::Routes, Some(routes)) => match plain::plain_v4(bytes, view.station) {
+                Some(plain) if same(plain.class) => {
+                    work.put(scope, Kind::RouteV4, &plain);
+                    routes.fib.prefetch_v4(plain.destination());
+                }
+                Some(_) => return false,
+                None if decap.outer_ecn != 0 => return false,
+                None => match plain::plain_v6(bytes, view.station) {
+                    Some(plain) => work.put_v6(scope, plain.destination, plain.total),
+                    None => return false,
+                },
             },
+            (Lane::Bridge, _) => {
+                let Some(plain) = plain::bridged_v4(bytes).filter(|plain| same(plain.class)) else {
+                    return false;
+                };
+                work.put(scope, Kind::Bridged, &plain);
+                (work.strip, work.endpoint) = (decap.strip as u16, decap.endpoint);
+                work.hash = flows.hash(&work.bridged_key(bytes));
+                flows.prefetch(work.hash);
+            }
+            _ => return false,
         }
         // Both are within the frame, which is shorter than 64 KB.
         (work.strip, work.len, work.endpoint) = (decap.strip as u16, decap.inner_len as u16, decap.endpoint);

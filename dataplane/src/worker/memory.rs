@@ -9,8 +9,10 @@ use weir_config::{Config, Limits, Memory};
 use crate::decision::{AdjacencyTable, MeterTable};
 use crate::flow::table::Entry;
 use crate::flow::{Flows, Rewrite};
+use crate::frame::TablePages;
 use crate::l2::MacTable;
 use crate::l3::NeighbourTable;
+use crate::service::nat::NatTable;
 use crate::session::SessionTable;
 
 use super::held::Held;
@@ -22,6 +24,8 @@ const BUCKET: usize = 64;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Private {
     pub(super) flows: u64,
+    /// Which pages the flows' largest table got.
+    pub(super) flow_pages: Option<TablePages>,
     pub(super) held: u64,
     pub(super) meters: u64,
 }
@@ -29,7 +33,11 @@ pub(super) struct Private {
 impl Private {
     /// That of a worker with these tables.
     pub(super) fn of(flows: &Flows, limits: &Limits, workers: usize) -> Self {
-        Self { flows: flow_bytes(flows) as u64, ..Self::planned(limits, workers) }
+        Self {
+            flows: flow_bytes(flows) as u64,
+            flow_pages: Some(flows.compact.memory().pages()),
+            ..Self::planned(limits, workers)
+        }
     }
 
     /// That of one of `workers` workers.
@@ -37,6 +45,7 @@ impl Private {
         let meters = if workers > 1 { limits.meters as usize * size_of::<u64>() } else { 0 };
         Self {
             flows: planned_flow_bytes(limits.flows as usize) as u64,
+            flow_pages: None,
             held: (limits.held_packets as usize * size_of::<Held>()) as u64,
             meters: meters as u64,
         }
@@ -49,7 +58,7 @@ const WHOLE: usize = size_of::<Entry>() + size_of::<Rewrite>() + size_of::<u32>(
 /// Memory of a worker's flows, in bytes.
 pub(super) fn flow_bytes(flows: &Flows) -> usize {
     let whole = flows.whole.capacity() * WHOLE + flows.whole.buckets() * BUCKET;
-    whole + flows.compact.memory() + flows.programs.memory()
+    whole + flows.compact.memory().bytes() + flows.programs.memory()
 }
 
 /// The same, before they are made.
@@ -73,6 +82,7 @@ fn planned(limits: &Limits, workers: usize) -> Vec<(&'static str, u64)> {
         ),
         ("held-packets", each(private.held)),
         ("macs", MacTable::bytes_for(limits.macs as usize) as u64),
+        ("nat-bindings", NatTable::bytes_for(limits.nat_bindings as usize) as u64),
         ("meters", MeterTable::bytes_for(limits.meters as usize) as u64 + each(private.meters)),
     ]
 }
@@ -128,6 +138,7 @@ fn fits(limits: &Limits, workers: usize, available: u64) -> Result<(), DoesNotFi
         "neighbours" => limits.neighbours,
         "held-packets" => limits.held_packets,
         "macs" => limits.macs,
+        "nat-bindings" => limits.nat_bindings,
         _ => limits.meters,
     };
     Err(DoesNotFit { at: ["limits", key], largest, entries: u64::from(entries), needed, available, workers })

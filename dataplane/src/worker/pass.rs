@@ -1,18 +1,22 @@
 //! Passing: what was admitted is looked up, and done to it what its program says; or it walks.
 
+use std::marker::PhantomData;
 use std::vec::Drain;
 
-use crate::chain::{Walk, Walker};
-use crate::decision::{DropReason, PortId, ScopeId};
-use crate::flow::{CompactKey, Ops, Outcome, Place, ProgramId, Quick, Ready, Replay, Slot, Stamp};
+use crate::chain::{Lane, Walk, Walker};
+use crate::decision::{DropReason, MeterCache, Nanos, PortId, ScopeId};
+use crate::flow::{
+    CompactKey, CompactTable, Ops, Outcome, Place, ProgramId, ProgramTable, Quick, Ready, Replay, Slot, Stamp,
+};
 use crate::frame::Frame;
+use crate::l3::Fib;
 use crate::packet::{self, Meta, plain, tcp_flags};
 use crate::snapshot::Snapshot;
 
 use super::admit::{Admitted, Ingress};
 use super::core::Core;
 use super::held::Origin;
-use super::lane::{Kind, Tag, View, Work};
+use super::lane::{Kind, Routes, Tag, View, Work};
 
 /// TCP flags that a watched flow's packets walk for.
 const WATCHED: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
@@ -62,6 +66,14 @@ impl Core {
     ) -> InPlace {
         let mut result = InPlace { done: 0, port: NOWHERE, dropped: None };
         let Some(view) = &ingress.view else { return result };
+        if view.lane == Lane::Wire {
+            // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
+            let (port, longest) = view.wire;
+            result.port = port;
+            result.done = frames.iter().take_while(|frame| (14..=longest).contains(&frame.len())).count();
+            self.counters.flow_hits.add(result.done as u64);
+            return result;
+        }
         let stride = work.len();
         frames.iter().take(2 * stride).for_each(Frame::prefetch);
         let mut rest = frames;
@@ -76,6 +88,10 @@ impl Core {
             {
                 break;
             }
+            if flows.is_scattered() {
+                let flow = work.iter().filter(|work| work.tag.is(Kind::Flow));
+                flow.for_each(|work| flows.prefetch_others(work.hash, &work.flow_key()));
+            }
             let inner = ingress.inner.as_ref();
             let Some(first) = work.first() else { break };
             let view = if first.strip == 0 { Some(view) } else { inner };
@@ -83,7 +99,8 @@ impl Core {
             let (passed, dropped) = match first.tag.kind() {
                 Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                 Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
-                Kind::Flow => self.flows_in_place(under, chunk, work, &mut result.port),
+                Kind::Flow => self.flows_in_place::<false>(under, chunk, work, &mut result.port),
+                Kind::Bridged => self.flows_in_place::<true>(under, chunk, work, &mut result.port),
                 _ => break,
             };
             result.done += passed;
@@ -105,16 +122,7 @@ impl Core {
         work: &[Work],
         port: &mut PortId,
     ) -> (usize, Option<DropReason>) {
-        let fib = view.fib;
-        self.targets_in_place(
-            under,
-            view,
-            frames,
-            work,
-            port,
-            |work| fib.lookup_v4(plain::destination_v4(work.known.addresses)),
-            |frame, work, ready| under.replay.quick_route(frame, &work.known, ready),
-        )
+        self.targets_in_place::<V4>(under, view, frames, work, port)
     }
 
     #[inline(never)]
@@ -126,42 +134,26 @@ impl Core {
         work: &[Work],
         port: &mut PortId,
     ) -> (usize, Option<DropReason>) {
-        let fib = view.fib;
-        self.targets_in_place(
-            under,
-            view,
-            frames,
-            work,
-            port,
-            |work| fib.lookup_v6(work.destination_v6()),
-            |frame, work, ready| match ready.shared.turns {
-                // Whether TCP is at a turning point was not looked at.
-                true => Quick::Otherwise,
-                false => under.replay.quick_v6(frame, work.known.total, ready),
-            },
-        )
+        self.targets_in_place::<V6>(under, view, frames, work, port)
     }
 
     /// Passes frames by their routes. Those in a row that have the same cost the look-up of their program once.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn targets_in_place(
+    fn targets_in_place<F: Family>(
         &mut self,
         under: &Under<'_>,
         view: &View<'_>,
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-        target_of: impl Fn(&Work) -> u32,
-        quick: impl Fn(&mut Frame, &Work, &Ready<'_>) -> Quick,
     ) -> (usize, Option<DropReason>) {
         let Self { flows, now_ms, .. } = self;
-        let mut from = 0;
-        let mut dropped = None;
+        let Some(Routes { vrf, fib, .. }) = view.routes else { return (0, None) };
+        let (mut from, mut dropped) = (0, None);
         while let (Some(frames), Some(work)) = (frames.get_mut(from..), work.get(from..)) {
             let Some(first) = work.first() else { break };
-            let target = target_of(first);
-            let (routes, programs) = flows.routes_of(view.vrf);
+            let target = F::target(fib, first);
+            let (routes, programs) = flows.routes_of(vrf);
             let Some(id) = routes.get(target as usize).copied() else { break };
             let shared = programs.get(id);
             let shared = shared.filter(|shared| shared.is_current(under.generation, under.epoch));
@@ -170,21 +162,9 @@ impl Core {
                 break;
             }
             *port = ready.shared.port;
-            let mut bytes = 0;
-            let (done, stop) = run_in_place(frames, work, |frame, work| {
-                if target_of(work) != target {
-                    return Next::Stop;
-                }
-                let len = frame.len();
-                match quick(frame, work, &ready) {
-                    Quick::Send => {
-                        bytes += len;
-                        Next::Sent
-                    }
-                    Quick::Drop(reason) => Next::Dropped(reason),
-                    Quick::Otherwise => Next::Stop,
-                }
-            });
+            let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
+            let (done, stop) = run_in_place(frames, work, &mut run);
+            let bytes = run.bytes;
             if let Some(shared) = programs.get_mut(id) {
                 shared.count(done as u64, bytes as u64, *now_ms);
             }
@@ -198,7 +178,7 @@ impl Core {
     }
 
     #[inline(never)]
-    fn flows_in_place(
+    fn flows_in_place<const BRIDGED: bool>(
         &mut self,
         under: &Under<'_>,
         frames: &mut [Frame],
@@ -207,36 +187,10 @@ impl Core {
     ) -> (usize, Option<DropReason>) {
         let Self { flows, meters, now, now_ms, .. } = self;
         let (compact, programs) = (&mut flows.compact, &flows.programs);
-        let mut last: Option<(ProgramId, Ready<'_>)> = None;
-        let towards = std::cell::Cell::new(*port);
-        let result = run_in_place(frames, work, |frame, work| {
-            let line = compact.find(work.hash, &work.flow_key());
-            let Some(entry) = compact.entry_mut(line) else { return Next::Stop };
-            if last.is_none_or(|(id, _)| id != entry.program) {
-                let shared = programs.get(entry.program);
-                let shared = shared.filter(|shared| shared.generation == under.generation);
-                last = shared.and_then(|shared| Some((entry.program, under.replay.ready(shared)?)));
-            }
-            let Some((_, ready)) = &last else { return Next::Stop };
-            let right = towards.get() == ready.shared.port || towards.get() == NOWHERE;
-            if entry.epoch != under.epoch || !right {
-                return Next::Stop;
-            }
-            let bytes = frame.len();
-            match under.replay.quick_flow(frame, &work.known, ready, entry, meters, *now) {
-                Quick::Send => {
-                    entry.count(bytes, *now_ms);
-                    towards.set(ready.shared.port);
-                    Next::Sent
-                }
-                Quick::Drop(reason) => {
-                    entry.count(bytes, *now_ms);
-                    Next::Dropped(reason)
-                }
-                Quick::Otherwise => Next::Stop,
-            }
-        });
-        *port = towards.get();
+        let (now, now_ms, last) = (*now, *now_ms, None);
+        let mut run = ByFlow::<BRIDGED> { under, compact, programs, meters, now, now_ms, last, port: *port };
+        let result = run_in_place(frames, work, &mut run);
+        *port = run.port;
         result
     }
 
@@ -272,6 +226,10 @@ impl Core {
                     let (key, hash) = (work.flow_key(), work.hash);
                     self.pass_flow(under, frame, work, key, hash)
                 }
+                Kind::Bridged => {
+                    let (key, hash) = (work.bridged_key(frame.bytes()), work.hash);
+                    self.pass_flow(under, frame, work, key, hash)
+                }
                 Kind::Parsed | Kind::Tunnelled | Kind::Dropped => match parsed.next() {
                     Some(admitted) => self.pass(under, frame, admitted),
                     None => {
@@ -287,7 +245,8 @@ impl Core {
     /// Passes a plain packet by its route. Says whether there was a program that was still right.
     #[inline]
     fn pass_route(&mut self, under: &Under<'_>, mut frame: Frame, work: &Work) -> bool {
-        let Some(view) = View::by_id(under.snapshot, work.tag.scope()) else {
+        let view = View::by_id(under.snapshot, work.tag.scope());
+        let Some(view) = view.and_then(|view| view.routes) else {
             self.drop_frame(frame, DropReason::NotConfigured);
             return false;
         };
@@ -533,14 +492,127 @@ impl Core {
     }
 }
 
+/// What a tight loop does to one frame. Traits, so that it is put into the loop whatever the compiler thinks of its size.
+trait Step {
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next;
+}
+
+/// IPv4 or IPv6.
+trait Family {
+    fn target(fib: &Fib, work: &Work) -> u32;
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick;
+}
+
+struct V4;
+
+impl Family for V4 {
+    #[inline(always)]
+    fn target(fib: &Fib, work: &Work) -> u32 {
+        fib.lookup_v4(plain::destination_v4(work.known.addresses))
+    }
+
+    #[inline(always)]
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick {
+        replay.quick_route(frame, &work.known, ready)
+    }
+}
+
+struct V6;
+
+impl Family for V6 {
+    #[inline(always)]
+    fn target(fib: &Fib, work: &Work) -> u32 {
+        fib.lookup_v6(work.destination_v6())
+    }
+
+    #[inline(always)]
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick {
+        // Whether TCP is at a turning point was not looked at.
+        if ready.shared.turns { Quick::Otherwise } else { replay.quick_v6(frame, work.known.total, ready) }
+    }
+}
+
+/// Frames in a row that take the same route.
+struct ByRoute<'a, F> {
+    under: &'a Under<'a>,
+    fib: &'a Fib,
+    target: u32,
+    ready: &'a Ready<'a>,
+    bytes: usize,
+    family: PhantomData<F>,
+}
+
+impl<F: Family> Step for ByRoute<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
+        if F::target(self.fib, work) != self.target {
+            return Next::Stop;
+        }
+        let bytes = frame.len();
+        match F::quick(&self.under.replay, frame, work, self.ready) {
+            Quick::Send => {
+                self.bytes += bytes;
+                Next::Sent
+            }
+            Quick::Drop(reason) => Next::Dropped(reason),
+            Quick::Otherwise => Next::Stop,
+        }
+    }
+}
+
+/// Frames with compact flows.
+struct ByFlow<'a, const BRIDGED: bool> {
+    under: &'a Under<'a>,
+    compact: &'a mut CompactTable,
+    programs: &'a ProgramTable,
+    meters: &'a mut MeterCache,
+    now: Nanos,
+    now_ms: u32,
+    /// The program of the last frame.
+    last: Option<(ProgramId, Ready<'a>)>,
+    port: PortId,
+}
+
+impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
+    #[inline(always)]
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
+        let key = if BRIDGED { work.bridged_key(frame.bytes()) } else { work.flow_key() };
+        let line = self.compact.find(work.hash, &key);
+        let Some(entry) = self.compact.entry_mut(line) else { return Next::Stop };
+        if self.last.is_none_or(|(id, _)| id != entry.program) {
+            let shared = self.programs.get(entry.program);
+            let shared = shared.filter(|shared| shared.generation == self.under.generation);
+            let ready = shared.and_then(|shared| self.under.replay.ready(shared));
+            let Some(ready) = ready.filter(|ready| self.port == ready.shared.port || self.port == NOWHERE)
+            else {
+                return Next::Stop;
+            };
+            self.port = ready.shared.port;
+            self.last = Some((entry.program, ready));
+        }
+        let Some((_, ready)) = &self.last else { return Next::Stop };
+        if entry.epoch != self.under.epoch {
+            return Next::Stop;
+        }
+        let bytes = frame.len();
+        match self.under.replay.quick_flow(frame, &work.known, ready, entry, self.meters, self.now) {
+            Quick::Send => {
+                entry.count(bytes, self.now_ms);
+                Next::Sent
+            }
+            Quick::Drop(reason) => {
+                entry.count(bytes, self.now_ms);
+                Next::Dropped(reason)
+            }
+            Quick::Otherwise => Next::Stop,
+        }
+    }
+}
+
 /// Passes the frames of a run, those whose work has the same tag as the first's. Says how many were, and why the next is
 /// dropped, if it is. A frame that is not passed is as it was.
 #[inline(always)]
-fn run_in_place(
-    frames: &mut [Frame],
-    work: &[Work],
-    mut pass: impl FnMut(&mut Frame, &Work) -> Next,
-) -> (usize, Option<DropReason>) {
+fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
     let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
     let tag = Tag::new(first.tag.scope(), first.tag.kind(), false);
@@ -553,7 +625,7 @@ fn run_in_place(
         if outer.0 != 0 && !(frame.strip(outer.0) && frame.truncate(usize::from(work.len))) {
             break;
         }
-        match pass(frame, work) {
+        match step.step(frame, work) {
             Next::Sent => {}
             Next::Dropped(reason) => {
                 dropped = Some(reason);

@@ -49,6 +49,7 @@ pub(super) fn open(
         return Err(ApplyError::TooManyPorts);
     }
     let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    options.xsk_map = settings.xsk_map;
     (options.rx_ring, options.tx_ring) = (ring, ring);
     options.promiscuous = promiscuous(settings);
     (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
@@ -90,7 +91,7 @@ pub(super) fn promiscuous(settings: &Port) -> bool {
 
 /// Whether two settings of a port mean the same device, opened the same way.
 pub(super) fn same_device(a: &Port, b: &Port) -> bool {
-    (&a.device, a.mode, a.xdp) == (&b.device, b.mode, b.xdp)
+    (&a.device, a.mode, a.xdp, a.xsk_map) == (&b.device, b.mode, b.xdp, b.xsk_map)
 }
 
 pub(super) fn facts_of(port: &OpenPort) -> PortFacts {

@@ -19,6 +19,7 @@ use crate::snapshot::Snapshot;
 use super::core::Core;
 use super::counters::CounterBlock;
 use super::display;
+use super::idle::Silence;
 use super::memory::Private;
 use super::status::FlowStatus;
 use super::tick::Ticker;
@@ -33,10 +34,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const MAILBOX: usize = 1024;
 /// Frames that wait to be taken over by another worker.
 const HANDOFF: usize = 1024;
-/// Empty turns before a worker pauses, then naps, then blocks.
-const SPINS: u32 = 2_000;
-const NAPS: u32 = 100;
-const NAP: Duration = Duration::from_micros(50);
 /// How long a worker blocks at the most: timers are looked at that often.
 const BLOCK: Duration = Duration::from_millis(100);
 
@@ -75,13 +72,13 @@ pub(super) enum Mail {
     Flows(usize, Sender<Vec<FlowStatus>>),
     /// Tell the counters of the queues.
     Queues(Sender<Vec<(PortId, u32, QueueCounters)>>),
-    /// Drain, close every queue, and end.
+    /// Drain, give every queue back, and end.
     Stop,
 }
 
 /// What a worker tells control.
 pub(super) enum Event {
-    /// The device behind a queue is gone. Control closes the queue.
+    /// The device behind a queue is gone, or the worker ends. Control closes the queue.
     Lost(Queue),
 }
 
@@ -130,6 +127,8 @@ pub(super) struct Common {
     pub(super) events: Sender<Event>,
     pub(super) clock: Clock,
     pub(super) idle: Idle,
+    /// While set, no address of our own is announced.
+    pub(super) quiet: AtomicBool,
 }
 
 /// One worker.
@@ -146,7 +145,8 @@ pub(super) struct Worker {
     descriptors: Vec<RawFd>,
     burst: Vec<Frame>,
     ticker: Option<Ticker>,
-    empty_turns: u32,
+    now: Nanos,
+    silence: Silence,
     stopping: bool,
 }
 
@@ -198,7 +198,8 @@ impl Worker {
             descriptors: Vec::new(),
             burst: Vec::with_capacity(BURST_ROOM),
             ticker: (id == 0).then(Ticker::default),
-            empty_turns: 0,
+            now: 0,
+            silence: Silence::new(),
             stopping: false,
             common,
         })
@@ -209,7 +210,7 @@ impl Worker {
         while !self.stopping {
             let busy = self.turn();
             if busy {
-                self.empty_turns = 0;
+                self.silence.ends(self.now);
             } else {
                 self.idle();
             }
@@ -225,7 +226,8 @@ impl Worker {
             self.read_mail();
         }
         self.pick_up();
-        self.core.set_clock(self.common.clock.now());
+        self.now = self.common.clock.now();
+        self.core.set_clock(self.now);
         let mut frames = 0;
         for at in 0..self.queues.len() {
             frames += self.poll_queue(at);
@@ -233,7 +235,7 @@ impl Worker {
         frames += self.take_over();
         self.core.housekeep(&self.snapshot);
         if let Some(ticker) = &mut self.ticker {
-            ticker.tick(&mut self.core, &self.snapshot);
+            ticker.tick(&mut self.core, &self.snapshot, &self.common.quiet);
         }
         self.send();
         let mut lost = false;
@@ -362,16 +364,11 @@ impl Worker {
     }
 
     fn idle(&mut self) {
-        self.empty_turns = self.empty_turns.saturating_add(1);
-        if self.common.idle == Idle::Spin || self.empty_turns < SPINS {
+        if self.common.idle == Idle::Spin || !self.silence.is_long(self.now) {
             std::hint::spin_loop();
             return;
         }
         self.door.counters.sleeps.add(1);
-        if self.empty_turns < SPINS + NAPS {
-            std::thread::sleep(NAP);
-            return;
-        }
         let Door { handoff, has_mail, wake, .. } = &*self.door;
         // Held packets and their timers want a closer look than the usual one.
         let timeout = if self.core.held.is_empty() { BLOCK } else { Duration::from_millis(1) };
@@ -383,7 +380,7 @@ impl Worker {
         });
     }
 
-    /// Sends what is left, frees what is held, closes the queues.
+    /// Sends what is left, frees what is held. Control closes the queues: a worker may not be allowed to.
     fn wind_up(&mut self) {
         self.finish(HANDOFF / BURST);
         self.core.abandon_held();
@@ -391,10 +388,10 @@ impl Worker {
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
         }
-        let Core { cache, .. } = &mut self.core;
-        for mut queue in self.queues.drain(..) {
-            queue.io.close(cache);
+        for queue in self.queues.drain(..) {
+            let _ = self.common.events.send(Event::Lost(queue));
         }
+        let Core { cache, .. } = &mut self.core;
         self.door.clear(cache);
         cache.flush();
     }

@@ -8,12 +8,14 @@ use crate::chain::{Scope, ScopeKind, Walker};
 use crate::decision::{Domain, EndpointId, RulesShape, TreeShape, Tuple};
 use crate::io::afxdp::AfXdpPort;
 use crate::l3::describe;
+use crate::service::nat::{AddressEntry, BindingEntry};
 use crate::snapshot::Snapshot;
 
 use super::dataplane::{Dataplane, Running};
 use super::status::{
-    Counters, FlowStatus, MacStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory, QueueStatus,
-    RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
+    PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -246,6 +248,34 @@ impl Dataplane {
                 }
             };
             entries.into_iter().map(status).collect()
+        })
+    }
+
+    /// Address translation: at most `limit` bindings, and the use of external addresses.
+    pub fn nat(&self, limit: usize) -> NatStatus {
+        self.ask(|running, snapshot| {
+            let vrf = |id| running.registry.vrf_name(id).unwrap_or("?").to_owned();
+            let ends = |(ip, port): crate::decision::Transport| endpoint_name(ip.into(), port);
+            let binding = |entry: BindingEntry| BindingStatus {
+                vrf: vrf(entry.vrf),
+                service: entry.service,
+                protocol: protocol_name(entry.protocol),
+                inside: ends(entry.inside),
+                outside: ends(entry.outside),
+                sessions: entry.sessions,
+            };
+            let address = |entry: AddressEntry| AddressStatus {
+                vrf: vrf(entry.vrf),
+                address: entry.address,
+                protocol: protocol_name(entry.protocol),
+                in_use: entry.in_use,
+                resting: entry.resting,
+            };
+            let nat = &snapshot.tables.nat;
+            NatStatus {
+                bindings: nat.entries(limit).into_iter().map(binding).collect(),
+                addresses: nat.addresses().into_iter().map(address).collect(),
+            }
         })
     }
 

@@ -42,7 +42,7 @@ impl Core {
                 self.hold(frame, meta, origin, adjacency);
             }
             Outcome::Exception(Exception::Failed(adjacency)) => {
-                self.ask_again(snapshot, &frame, &meta, origin);
+                self.ask_again(snapshot, &frame, &meta, origin, rewrite);
                 if snapshot.tables.adjacencies.link(adjacency) == Link::Failed {
                     self.refuse(snapshot, frame, &meta, origin, DropReason::NeighbourUnreachable);
                 } else {
@@ -212,7 +212,14 @@ impl Core {
     }
 
     /// Asks for the next hop of a packet once more; the table says whether it is time.
-    fn ask_again(&mut self, snapshot: &Snapshot, frame: &Frame, meta: &Meta, origin: Origin) {
+    fn ask_again(
+        &mut self,
+        snapshot: &Snapshot,
+        frame: &Frame,
+        meta: &Meta,
+        origin: Origin,
+        rewrite: &Rewrite,
+    ) {
         let asks = std::mem::take(&mut self.asks);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
         let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
@@ -220,8 +227,7 @@ impl Core {
             Origin::Received(scope) => {
                 if let Some(scope) = snapshot.pipeline.scope(scope) {
                     let mut program = Program::default();
-                    let rewrite = Rewrite::default();
-                    walker.forward_again(scope, frame.bytes(), meta, &mut program, &rewrite, self.now);
+                    walker.forward_again(scope, frame.bytes(), meta, &mut program, rewrite, self.now);
                 }
             }
             Origin::Originated(vrf) => {
@@ -448,9 +454,10 @@ impl Core {
         let Some((last, others)) = targets.split_last() else {
             return self.drop_frame(frame, DropReason::BridgeNoMember);
         };
-        // Meters are spent once, whatever the number of copies.
-        if program.ops.contains(Ops::METER) {
-            let gate = Program { ops: Ops::METER, ..program };
+        // Meters are spent, and addresses rewritten, once, whatever the number of copies. By no interface: no tag is put on.
+        let once = program.ops & (Ops::METER | Ops::REWRITE);
+        if !once.is_empty() {
+            let gate = Program { ops: once, egress: ScopeId(u16::MAX), ..program };
             if let Outcome::Drop(reason) = self.run(snapshot, &mut frame, meta, &gate, &rewrite) {
                 return self.drop_frame(frame, reason);
             }

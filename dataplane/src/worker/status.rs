@@ -244,6 +244,47 @@ pub struct SessionStatus {
     pub expires: u64,
 }
 
+/// Address translation: bindings, and use of external addresses.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NatStatus {
+    /// Bindings.
+    pub bindings: Vec<BindingStatus>,
+    /// External addresses with ports in use or at rest.
+    pub addresses: Vec<AddressStatus>,
+}
+
+/// One binding: an address and port behind a translator, and what the outside sees.
+#[derive(Clone, Debug, Serialize)]
+pub struct BindingStatus {
+    /// VRF.
+    pub vrf: String,
+    /// Name of the translator.
+    pub service: String,
+    /// Protocol name.
+    pub protocol: String,
+    /// Behind the translator, `address:port`.
+    pub inside: String,
+    /// As the outside sees it, `address:port`.
+    pub outside: String,
+    /// Sessions that hold it.
+    pub sessions: u64,
+}
+
+/// Ports of one external address.
+#[derive(Clone, Debug, Serialize)]
+pub struct AddressStatus {
+    /// VRF.
+    pub vrf: String,
+    /// The address.
+    pub address: std::net::Ipv4Addr,
+    /// Protocol name.
+    pub protocol: String,
+    /// Ports in use.
+    pub in_use: u32,
+    /// Ports that rest before they are given to somebody else.
+    pub resting: u32,
+}
+
 /// Compiled pipeline of one scope.
 #[derive(Clone, Debug, Serialize)]
 pub struct PipelineStatus {
@@ -292,7 +333,8 @@ pub struct RuleLookupStatus {
 /// Use of one table.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableStatus {
-    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "fragments", "frames", "held", "routes", "rules".
+    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "nat-bindings", "fragments", "frames", "held",
+    /// "routes", "rules".
     pub table: String,
     /// Entries in use.
     pub used: u64,

@@ -4,6 +4,7 @@ use crate::decision::{AdjacencyTable, MeterTable};
 use crate::frame::{PageKind, TablePages};
 use crate::l2::MacTable;
 use crate::l3::NeighbourTable;
+use crate::service::nat::NatTable;
 use crate::session::{FragmentTable, SessionTable};
 use crate::snapshot::Snapshot;
 
@@ -54,7 +55,11 @@ fn private(running: &Running, snapshot: &Snapshot) -> Vec<TableStatus> {
             (sum(|worker| worker.used), limit * workers.len() as u64, sum(|worker| worker.bytes));
         TableStatus { workers, ..status(table, (used, limit), (bytes, share(bytes, used, limit))) }
     };
-    gauges.map(table).into()
+    let [mut flows, held] = gauges.map(table);
+    if let Some(pages) = doors.iter().find_map(|door| door.private.flow_pages) {
+        flows.pages = pages.name().to_owned();
+    }
+    vec![flows, held]
 }
 
 /// Tables that all workers share.
@@ -63,7 +68,7 @@ fn shared(running: &Running, snapshot: &Snapshot) -> Vec<TableStatus> {
     let (sessions, macs) = (tables.sessions.counters(), tables.macs.counters());
     let meters = running.shared.services.meters.counters();
     let (notes, most_notes) = tables.fragments.usage();
-    let neighbours = tables.neighbours.len() as u64;
+    let (nat, neighbours) = (tables.nat.counters(), tables.neighbours.len() as u64);
     let made = |table: &str, used: u64, limit: u64, bytes: usize| {
         status(table, (used, limit), (bytes as u64, share(bytes as u64, used, limit)))
     };
@@ -92,6 +97,7 @@ fn shared(running: &Running, snapshot: &Snapshot) -> Vec<TableStatus> {
             meters.capacity,
             MeterTable::bytes_for(meters.capacity as usize) + credits,
         ),
+        grown("nat-bindings", nat.in_use, nat.capacity, 0, NatTable::bytes_for(nat.in_use as usize)),
         grown("fragments", notes, most_notes, 0, FragmentTable::bytes_for(notes as usize)),
     ]
 }

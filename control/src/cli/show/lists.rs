@@ -194,6 +194,27 @@ pub(super) fn sessions(answer: &Value, limit: usize) -> String {
     text + &truncation(&answer["sessions"], limit)
 }
 
+pub(super) fn nat(answer: &Value, limit: usize) -> String {
+    let columns = [
+        ("VRF", Left, "vrf"),
+        ("SERVICE", Left, "service"),
+        ("PROTOCOL", Left, "protocol"),
+        ("INSIDE", Left, "inside"),
+        ("OUTSIDE", Left, "outside"),
+        ("SESSIONS", Right, "sessions"),
+    ];
+    let bindings = Table::of(&answer["bindings"], &columns).render("no bindings");
+    let columns = [
+        ("VRF", Left, "vrf"),
+        ("ADDRESS", Left, "address"),
+        ("PROTOCOL", Left, "protocol"),
+        ("PORTS-IN-USE", Right, "in_use"),
+        ("RESTING", Right, "resting"),
+    ];
+    let addresses = Table::of(&answer["addresses"], &columns).render("no external address is in use");
+    format!("{bindings}{}\n{addresses}", truncation(&answer["bindings"], limit))
+}
+
 /// Says that there may be more than what is shown.
 fn truncation(list: &Value, limit: usize) -> String {
     if items(list).len() >= limit && limit > 0 {

@@ -60,6 +60,8 @@ enum What {
     Flows(Limit),
     /// Sessions: the shared state of connections
     Sessions(Limit),
+    /// Address translation: bindings, and ports of external addresses in use
+    Nat(Limit),
     /// The compiled pipeline: which header fields are in each scope's flow key, and why
     Pipeline,
     /// Every bounded table: entries in use, and the bound
@@ -103,6 +105,7 @@ impl What {
             Self::Bridge => "macs",
             Self::Flows(limit) => return format!("/v1/flows?limit={}", limit.limit),
             Self::Sessions(limit) => return format!("/v1/sessions?limit={}", limit.limit),
+            Self::Nat(limit) => return format!("/v1/nat?limit={}", limit.limit),
             Self::Pipeline => "pipeline",
             Self::Memory => "tables",
             Self::Config => "config",
@@ -124,6 +127,7 @@ impl What {
             Self::Bridge => lists::bridge(answer),
             Self::Flows(limit) => lists::flows(answer, limit.limit),
             Self::Sessions(limit) => lists::sessions(answer, limit.limit),
+            Self::Nat(limit) => lists::nat(answer, limit.limit),
             Self::Pipeline => lists::pipeline(answer),
             Self::Memory => lists::memory(answer),
             Self::Config => config::config(answer),

@@ -33,6 +33,8 @@ fn view(packet: &Packet) -> FlowView<'_> {
         direction: Direction::Forward,
         established: false,
         now: 0,
+        translations: crate::decision::Translations::none(),
+        ways: &crate::decision::NoWays,
     }
 }
 

@@ -67,6 +67,14 @@ pub enum OpenError {
         /// What libbpf or the verifier said.
         reason: String,
     },
+    /// The XDP program is another's, and its map of sockets cannot be had.
+    #[error("device `{device}`: {reason}")]
+    Foreign {
+        /// The device.
+        device: String,
+        /// What the device plugin or the kernel said.
+        reason: String,
+    },
     /// Anything else that the kernel refused.
     #[error("device `{device}`: cannot {action}: {source}")]
     Io {
@@ -122,6 +130,11 @@ fn effective_in(status: &str) -> Option<u64> {
 /// Which of the capabilities that every AF_XDP port needs are missing.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
     missing_in(effective())
+}
+
+/// The same where somebody else loads the XDP program.
+pub(super) fn missing_for_sockets() -> Vec<&'static str> {
+    missing_in(effective() | 1 << NET_ADMIN.0 | 1 << BPF.0)
 }
 
 fn missing_in(effective: u64) -> Vec<&'static str> {

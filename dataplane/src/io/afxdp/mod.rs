@@ -10,6 +10,8 @@
 
 mod device;
 mod error;
+mod opening;
+mod plugin;
 mod port;
 mod program;
 mod queue;
@@ -18,7 +20,7 @@ mod socket;
 mod steering;
 
 pub use error::{OpenError, SteerError};
-pub use port::{AfXdpPort, LinkState, OpenOptions, PortInfo, XdpObtained};
+pub use port::{AfXdpPort, LinkState, OpenOptions, PortInfo, XdpObtained, arrival, largest_mtu};
 pub use program::ProgramCounters;
 pub use queue::AfXdpQueue;
 pub use steering::Steering;

@@ -1,21 +1,21 @@
-//! Opening a device: which queues, which mode, what was obtained.
+//! An AF_XDP port: how it may be opened, what was obtained, what can be asked of it while it is open.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use weir_config::{MacAddress, PortMode, XdpMode};
+use weir_config::{MacAddress, PortMode, XdpMode, XskMap};
 
-use super::device::{Device, Membership, QueueCounts};
-use super::error::{OpenError, SteerError, explain, may_lock_memory, missing_capabilities};
-use super::program::{AttachMode, Attachment, Program, ProgramCounters};
+use super::device::Device;
+use super::error::{OpenError, SteerError};
+use super::opening::{Opening, membership};
+use super::program::{Attachment, Program, ProgramCounters};
 use super::queue::AfXdpQueue;
-use super::socket::{Binding, RingSizes, XskSocket};
 use super::steering::Steering;
-use crate::frame::{FramePool, HEADROOM};
+use crate::frame::{Frame, FramePool, HEADROOM};
 
 /// Ethernet header and two VLAN tags.
 const LINK_OVERHEAD: u32 = 14 + 2 * 4;
@@ -29,6 +29,8 @@ pub struct OpenOptions {
     pub mode: PortMode,
     /// Best XDP mode to try first.
     pub xdp: XdpMode,
+    /// Whose XDP program brings the frames.
+    pub xsk_map: XskMap,
     /// Receive ring of each queue in entries, rounded up to a power of two from 64 to 32768; the fill ring, and with it
     /// the number of frames that each queue takes from the pool, is twice as long.
     pub rx_ring: u32,
@@ -36,6 +38,9 @@ pub struct OpenOptions {
     pub tx_ring: u32,
     /// Receive frames to other MAC addresses too (dedicated mode only), as a bridge member must.
     pub promiscuous: bool,
+    /// Have the kernel write the time of arrival in front of received frames (dedicated mode only, for measuring):
+    /// [`arrival`] reads it.
+    pub stamps: bool,
     /// How long to wait for a carrier that attaching took away.
     pub carrier_wait: Duration,
     /// How long to retry while the kernel is still freeing what an earlier owner held.
@@ -49,13 +54,34 @@ impl OpenOptions {
             device: device.into(),
             mode,
             xdp,
+            xsk_map: XskMap::Own,
             rx_ring: 1024,
             tx_ring: 1024,
             promiscuous: false,
+            stamps: false,
             carrier_wait: Duration::from_secs(5),
             busy_wait: Duration::from_secs(2),
         }
     }
+}
+
+/// What stands in front of a stamp: the same in bpf/weir.bpf.c.
+const STAMP_MARK: u64 = 0x7765_6972_7374_6d70;
+
+/// When the kernel got a frame that was received with [`OpenOptions::stamps`], in ns of CLOCK_MONOTONIC. `None` if the driver leaves
+/// no room for metadata.
+#[inline]
+pub fn arrival(frame: &mut Frame) -> Option<u64> {
+    if !frame.grow_front(16) {
+        return None;
+    }
+    let word = |at: usize| {
+        let bytes = frame.bytes().get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    };
+    let stamp = word(0).filter(|mark| *mark == STAMP_MARK).and_then(|_| word(8));
+    frame.strip(16);
+    stamp
 }
 
 /// The XDP mode that a port got.
@@ -125,15 +151,16 @@ pub struct AfXdpPort {
     info: PortInfo,
     device: Device,
     mode: PortMode,
-    program: Program,
-    _attachment: Attachment,
+    /// Absent where the program is another's.
+    program: Option<Program>,
+    _attachment: Option<Attachment>,
     promiscuous: bool,
     _membership: Option<OwnedFd>,
     gone: Arc<AtomicBool>,
 }
 
 /// The largest MTU whose frames fit chunks of `frame_size` bytes behind the headroom, with two VLAN tags.
-pub(super) fn largest_mtu(frame_size: u16) -> u32 {
+pub fn largest_mtu(frame_size: u16) -> u32 {
     u32::from(frame_size).saturating_sub(u32::from(HEADROOM) + LINK_OVERHEAD)
 }
 
@@ -148,30 +175,30 @@ impl AfXdpPort {
     /// [`OpenError`], in words for the operator. The device is then as it was and the pool whole.
     pub fn open(options: &OpenOptions, pool: &Arc<FramePool>) -> Result<(Self, Vec<AfXdpQueue>), OpenError> {
         let opening = Opening::prepare(options, pool)?;
-        let program = Program::load(options.mode, opening.counts.receive)
-            .map_err(|reason| OpenError::Program { reason })?;
         let had_carrier = opening.device.has_carrier();
-        let (xdp, attachment, mut queues, refused) = opening.obtain(&program)?;
-        for queue in &mut queues {
+        let mut redirection = opening.redirection()?;
+        for queue in &mut redirection.queues {
             let sends = queue.number() < opening.counts.transmit;
-            queue.start(program.sockets(), sends).map_err(|reason| OpenError::Program { reason })?;
+            queue
+                .start(&redirection.sockets, sends)
+                .map_err(|reason| OpenError::Foreign { device: options.device.clone(), reason })?;
         }
         let membership = opening.join()?;
         if had_carrier {
             opening.await_carrier();
         }
-        let info = opening.info(xdp, refused)?;
+        let info = opening.info(redirection.xdp, redirection.refused)?;
         let port = Self {
             info,
             mode: options.mode,
             device: opening.device,
-            program,
-            _attachment: attachment,
+            program: redirection.program,
+            _attachment: redirection.attachment,
             promiscuous: options.promiscuous,
             _membership: membership,
             gone: opening.gone,
         };
-        Ok((port, queues))
+        Ok((port, redirection.queues))
     }
 
     /// Receive queues of a device in the calling thread's network namespace, if there is such a device.
@@ -211,7 +238,9 @@ impl AfXdpPort {
         if self.mode == PortMode::Dedicated {
             return Ok(());
         }
-        self.program.steer(&steering.entries()).map_err(|(action, entry, reason)| SteerError {
+        // A shared port has a program of its own.
+        let Some(program) = &mut self.program else { return Ok(()) };
+        program.steer(&steering.entries()).map_err(|(action, entry, reason)| SteerError {
             device: self.info.device.clone(),
             action,
             entry,
@@ -234,207 +263,9 @@ impl AfXdpPort {
         Ok(())
     }
 
-    /// What the XDP program did with frames since the port was opened.
+    /// What the XDP program did with frames since the port was opened; nothing is known of another's.
     pub fn program_counters(&self) -> ProgramCounters {
-        self.program.counters()
-    }
-}
-
-/// What a dedicated port joins.
-fn membership(promiscuous: bool) -> Membership {
-    if promiscuous { Membership::Promiscuous } else { Membership::AllMulticast }
-}
-
-/// What is known of a device before anything is changed.
-struct Opening<'a> {
-    options: &'a OpenOptions,
-    pool: &'a Arc<FramePool>,
-    device: Device,
-    counts: QueueCounts,
-    gone: Arc<AtomicBool>,
-}
-
-impl<'a> Opening<'a> {
-    fn prepare(options: &'a OpenOptions, pool: &'a Arc<FramePool>) -> Result<Self, OpenError> {
-        let device = Device::find(&options.device).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENODEV) => OpenError::NoDevice { device: options.device.clone() },
-            _ => OpenError::Io { device: options.device.clone(), action: "look it up", source: error },
-        })?;
-        let missing = missing_capabilities();
-        if !missing.is_empty() {
-            let action = "attach an XDP program and open AF_XDP sockets";
-            return Err(OpenError::Capability { device: options.device.clone(), action, missing });
-        }
-        let counts = device.queues();
-        let this = Self { options, pool, device, counts, gone: Arc::default() };
-        this.check_mtu()?;
-        this.check_frames()?;
-        if options.mode == PortMode::Dedicated && !this.device.is_up() {
-            this.device.bring_up().map_err(|error| this.io("bring it up", error))?;
-        }
-        Ok(this)
-    }
-
-    fn io(&self, action: &'static str, source: io::Error) -> OpenError {
-        OpenError::Io { device: self.options.device.clone(), action, source }
-    }
-
-    fn check_mtu(&self) -> Result<(), OpenError> {
-        let mtu = self.device.mtu().map_err(|error| self.io("read its MTU", error))?;
-        let frame_size = self.pool.memory().frame_size();
-        let limit = largest_mtu(frame_size);
-        if mtu <= limit {
-            return Ok(());
-        }
-        Err(OpenError::Mtu { device: self.options.device.clone(), mtu, limit, frame_size })
-    }
-
-    fn check_frames(&self) -> Result<(), OpenError> {
-        let needed = self.sizes().fill.saturating_mul(self.counts.receive);
-        let available = self.pool.available() as u32;
-        if needed <= available {
-            return Ok(());
-        }
-        let device = self.options.device.clone();
-        Err(OpenError::Frames { device, queues: self.counts.receive, needed, available })
-    }
-
-    fn sizes(&self) -> RingSizes {
-        let power = |entries: u32| entries.clamp(64, 1 << 15).next_power_of_two();
-        let receive = power(self.options.rx_ring);
-        RingSizes { fill: receive * 2, receive, transmit: power(self.options.tx_ring) }
-    }
-
-    /// Tries the allowed modes from the best down.
-    fn obtain(
-        &self,
-        program: &Program,
-    ) -> Result<(XdpObtained, Attachment, Vec<AfXdpQueue>, Vec<String>), OpenError> {
-        let mut refused = Vec::new();
-        if self.options.xdp != XdpMode::Generic {
-            match self.attach(program, AttachMode::Native) {
-                Ok(attachment) => {
-                    if self.options.xdp == XdpMode::Auto {
-                        match self.bind(true) {
-                            Ok((xdp, queues)) => return Ok((xdp, attachment, queues, refused)),
-                            Err(reason) => refused.push(format!("zero-copy: {reason}")),
-                        }
-                    }
-                    match self.bind(false) {
-                        Ok((xdp, queues)) => return Ok((xdp, attachment, queues, refused)),
-                        Err(reason) => refused.push(format!("native copy: {reason}")),
-                    }
-                }
-                Err(error) => {
-                    refused.push(format!("native: attaching the XDP program: {}", explain(&error)));
-                }
-            }
-        }
-        match self.attach(program, AttachMode::Generic) {
-            Ok(attachment) => match self.bind(false) {
-                Ok((_, queues)) => return Ok((XdpObtained::Generic, attachment, queues, refused)),
-                Err(reason) => refused.push(format!("generic: {reason}")),
-            },
-            Err(error) => refused.push(format!("generic: attaching the XDP program: {}", explain(&error))),
-        }
-        Err(OpenError::Refused { device: self.options.device.clone(), refused })
-    }
-
-    fn attach(&self, program: &Program, mode: AttachMode) -> io::Result<Attachment> {
-        program.attach(self.device.ifindex, mode, self.options.busy_wait)
-    }
-
-    /// Binds a socket to every receive queue. The first registers the memory for this device, the others share it.
-    fn bind(&self, zero_copy: bool) -> Result<(XdpObtained, Vec<AfXdpQueue>), String> {
-        // The sockets of a mode that was refused were never bound, which looks like a device that is gone.
-        self.gone.store(false, Ordering::Release);
-        let mut queues: Vec<AfXdpQueue> = Vec::new();
-        let mut obtained = XdpObtained::NativeCopy;
-        for number in 0..self.counts.receive {
-            let queue = self.bind_queue(number, zero_copy, queues.first())?;
-            if queue.socket().is_some_and(|socket| socket.zero_copy().unwrap_or(false)) {
-                obtained = XdpObtained::ZeroCopy;
-            }
-            queues.push(queue);
-        }
-        Ok((obtained, queues))
-    }
-
-    fn bind_queue(
-        &self,
-        number: u32,
-        zero_copy: bool,
-        first: Option<&AfXdpQueue>,
-    ) -> Result<AfXdpQueue, String> {
-        let say = |action: &str, error: io::Error| format!("queue {number}: {action}: {}", explain(&error));
-        let socket = XskSocket::new(self.pool.memory(), first.is_none(), self.sizes())
-            .map_err(|error| say("making a socket", error))?;
-        let queue = AfXdpQueue::new(socket, number, zero_copy, self.pool, &self.gone);
-        if queue.lent() < queue.fill_size() {
-            return Err(format!("queue {number}: no free frames for its fill ring; raise memory.frames"));
-        }
-        let binding = Binding {
-            ifindex: self.device.ifindex,
-            queue: number,
-            zero_copy,
-            shares: first.and_then(AfXdpQueue::socket).map(AsFd::as_fd),
-            patience: self.options.busy_wait,
-        };
-        let bound = queue.socket().map_or(Ok(()), |socket| socket.bind(binding));
-        bound.map_err(|error| say("binding", error))?;
-        Ok(queue)
-    }
-
-    fn join(&self) -> Result<Option<OwnedFd>, OpenError> {
-        if self.options.mode == PortMode::Shared {
-            return Ok(None);
-        }
-        let joined = self.device.join(membership(self.options.promiscuous));
-        joined.map(Some).map_err(|error| self.io("receive multicast or foreign frames", error))
-    }
-
-    fn await_carrier(&self) {
-        let started = Instant::now();
-        while !self.device.has_carrier() && started.elapsed() < self.options.carrier_wait {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn info(&self, xdp: XdpObtained, refused: Vec<String>) -> Result<PortInfo, OpenError> {
-        Ok(PortInfo {
-            device: self.options.device.clone(),
-            driver: self.device.driver(),
-            ifindex: self.device.ifindex,
-            mac: self.device.mac().map_err(|error| self.io("read its MAC address", error))?,
-            mtu: self.device.mtu().map_err(|error| self.io("read its MTU", error))?,
-            numa: self.device.numa_node(),
-            queues: self.counts.receive,
-            tx_queues: self.counts.transmit,
-            xdp,
-            refused,
-            warnings: self.warnings(),
-            carrier: self.device.has_carrier(),
-        })
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let name = &self.options.device;
-        let mut warnings = Vec::new();
-        if !may_lock_memory() {
-            warnings.push("CAP_IPC_LOCK is missing: frame memory counts against `ulimit -l`".into());
-        }
-        if self.counts.transmit < self.counts.receive {
-            warnings.push(format!(
-                "{} receive queues but {} transmit queues: the surplus queues hand their frames to others",
-                self.counts.receive, self.counts.transmit
-            ));
-        }
-        if self.device.strips_vlan() {
-            warnings.push(format!(
-                "the device takes VLAN tags off before XDP sees them; if tagged frames matter: `ethtool -K {name} rxvlan off`"
-            ));
-        }
-        warnings
+        self.program.as_ref().map(Program::counters).unwrap_or_default()
     }
 }
 
@@ -447,20 +278,5 @@ mod tests {
         fn is_send<T: Send>() {}
         is_send::<AfXdpPort>();
         is_send::<AfXdpQueue>();
-    }
-
-    #[test]
-    fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {
-        let memory = crate::frame::FrameMemory::map(16, 2048, weir_config::HugePages::Never).unwrap();
-        let pool = FramePool::new(memory);
-        let mut options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
-        (options.rx_ring, options.tx_ring) = (1000, 1);
-        let device = Device::find("lo").unwrap();
-        let counts = QueueCounts { receive: 1, transmit: 1 };
-        let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
-        let sizes = opening.sizes();
-        assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
-        let error = opening.check_frames().unwrap_err().to_string();
-        assert!(error.contains("its 1 queues need 2048 frames and 16 are free"), "{error}");
     }
 }

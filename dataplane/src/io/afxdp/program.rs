@@ -1,9 +1,11 @@
 //! weir's XDP program (bpf/weir.bpf.c): loaded, attached by a bpf link, its maps written.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR")
 /// linux/if_link.h: attach only as asked.
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// linux/if_link.h: how a program is attached.
+const XDP_ATTACHED_NONE: u8 = 0;
+const XDP_ATTACHED_SKB: u8 = 2;
 
 /// What the program did with frames, summed over CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,21 +67,80 @@ impl Drop for Attachment {
 
 /// The map by which the program finds sockets, for a queue to take itself out of when it closes.
 #[derive(Clone, Debug)]
-pub(super) struct SocketMap(Arc<MapHandle>);
+pub(super) struct SocketMap(Arc<OwnedFd>);
 
 impl SocketMap {
+    /// The map of somebody else's program.
+    pub(super) fn foreign(map: OwnedFd, queues: u32) -> Result<Self, String> {
+        let mut info = libbpf_sys::bpf_map_info::default();
+        let mut length = size_of_val(&info) as u32;
+        // SAFETY: a live descriptor, and a live value of the length given.
+        let result =
+            unsafe { libbpf_sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &raw mut info, &raw mut length) };
+        if result < 0 {
+            return Err(format!("what came is no BPF map: {}", io::Error::from_raw_os_error(-result)));
+        }
+        if info.type_ != libbpf_sys::BPF_MAP_TYPE_XSKMAP {
+            return Err("what came is a BPF map, but none of AF_XDP sockets".to_owned());
+        }
+        if info.max_entries < queues {
+            return Err(format!(
+                "the map has room for {} queues and the device has {queues}",
+                info.max_entries
+            ));
+        }
+        Ok(Self(Arc::new(map)))
+    }
+
+    /// The map that is pinned at a path.
+    pub(super) fn pinned(path: &Path, queues: u32) -> Result<Self, String> {
+        let text = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+        // SAFETY: a live text that ends in zero.
+        let fd = unsafe { libbpf_sys::bpf_obj_get(text.as_ptr()) };
+        if fd < 0 {
+            return Err(format!("the pinned map {}: {}", path.display(), io::Error::from_raw_os_error(-fd)));
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        Self::foreign(unsafe { OwnedFd::from_raw_fd(fd) }, queues)
+    }
+
     /// From now on frames of `queue` go to `socket`.
     pub(super) fn insert(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), String> {
-        self.0
-            .update(&queue.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
-            .map_err(|error| error.to_string())
+        let value = socket.as_raw_fd();
+        // SAFETY: key and value are live and have the sizes of this kind of map's: 4 bytes each.
+        let result = unsafe {
+            libbpf_sys::bpf_map_update_elem(
+                self.0.as_raw_fd(),
+                (&raw const queue).cast(),
+                (&raw const value).cast(),
+                0,
+            )
+        };
+        if result < 0 {
+            let error = io::Error::from_raw_os_error(-result);
+            return Err(format!("the socket of queue {queue} cannot be put into the map: {error}"));
+        }
+        Ok(())
     }
 
     /// From now on frames of `queue` go to the kernel.
     pub(super) fn remove(&self, queue: u32) {
         // It may be gone: the kernel takes sockets of deleted devices out by itself.
-        let _ = self.0.delete(&queue.to_ne_bytes());
+        // SAFETY: the key is live and has the size of this kind of map's: 4 bytes.
+        unsafe { libbpf_sys::bpf_map_delete_elem(self.0.as_raw_fd(), (&raw const queue).cast()) };
     }
+}
+
+/// Whether the program that is attached to a device runs in the kernel's receive path; `None` if there is none.
+pub(super) fn attached_generically(ifindex: u32) -> Option<bool> {
+    let mut options = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: live options of the size given.
+    let result = unsafe { libbpf_sys::bpf_xdp_query(ifindex as i32, 0, &raw mut options) };
+    (result == 0 && options.attach_mode != XDP_ATTACHED_NONE)
+        .then_some(options.attach_mode == XDP_ATTACHED_SKB)
 }
 
 /// How the program is attached.
@@ -92,10 +156,12 @@ pub(super) enum AttachMode {
 pub(super) type Refusal = (&'static str, Entry, String);
 
 impl Program {
-    /// Loads the program of `mode` with room for the sockets of `queues` queues.
-    pub(super) fn load(mode: PortMode, queues: u32) -> Result<Self, String> {
+    /// Loads the program of `mode` with room for the sockets of `queues` queues. `stamps`: times of arrival in front of
+    /// frames, if the port is dedicated.
+    pub(super) fn load(mode: PortMode, stamps: bool, queues: u32) -> Result<Self, String> {
         capture_messages();
         let wanted = match mode {
+            PortMode::Dedicated if stamps => "weir_stamped",
             PortMode::Dedicated => "weir_dedicated",
             PortMode::Shared => "weir_shared",
         };
@@ -129,7 +195,9 @@ impl Program {
         };
         Ok(Self {
             program,
-            sockets: SocketMap(Arc::new(map("sockets")?)),
+            sockets: SocketMap(Arc::new(
+                map("sockets")?.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?,
+            )),
             vteps: map("vteps")?,
             prefixes4: map("prefixes4")?,
             prefixes6: map("prefixes6")?,

@@ -1,6 +1,9 @@
 //! DIR-24-8 (Gupta, Lin, McKeown: Routing Lookups in Hardware at Memory Access Speeds, 1998) over 32 bits: a table of all
 //! values of the first 24 bits, and groups of 256 for those where longer prefixes differ. One cache miss for most look-ups,
 //! two for the others, however many routes there are.
+//!
+//! With few routes the table is *sparse*: on ordinary pages, of which only those take memory that hold something else than
+//! zero. With many it lies on huge pages.
 
 use weir_config::HugePages;
 
@@ -14,17 +17,17 @@ const GROUP: usize = 256;
 
 /// An entry: a value, or the number of a group.
 pub(super) trait Entry: Plain + PartialEq + std::fmt::Debug {
-    /// The most groups there can be; values lie below it too.
-    const LIMIT: u32;
-    /// Set in an entry that names a group.
-    const IS_GROUP: u32;
+    /// An entry below it is a value; others name groups, from this on.
+    const VALUES: u32;
+    /// The most groups there can be.
+    const GROUPS: u32;
     fn of(bits: u32) -> Self;
     fn bits(self) -> u32;
 }
 
 impl Entry for u16 {
-    const LIMIT: u32 = 1 << 15;
-    const IS_GROUP: u32 = 1 << 15;
+    const VALUES: u32 = 1 << 14;
+    const GROUPS: u32 = 3 << 14;
     #[inline(always)]
     fn of(bits: u32) -> Self {
         bits as Self
@@ -36,9 +39,9 @@ impl Entry for u16 {
 }
 
 impl Entry for u32 {
+    const VALUES: u32 = 1 << 31;
     // 64 MB of groups. Where more are needed, prefixes are so long and so far apart that a tree is smaller.
-    const LIMIT: u32 = 1 << 16;
-    const IS_GROUP: u32 = 1 << 31;
+    const GROUPS: u32 = 1 << 16;
     #[inline(always)]
     fn of(bits: u32) -> Self {
         bits
@@ -49,6 +52,13 @@ impl Entry for u32 {
     }
 }
 
+/// From so many ranges of addresses on (a route makes at most two) the table lies on huge pages, all of it in memory.
+const DENSE_FROM: usize = 2048;
+/// Bytes of other than zero that a table may have in memory otherwise.
+const SPARSE: usize = 4 << 20;
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
 /// No room for a group: another structure has to take the routes.
 #[derive(Debug)]
 pub(super) struct Full;
@@ -57,6 +67,7 @@ pub(super) struct Full;
 pub(super) struct Direct<E: Entry> {
     top: TableMemory<E>,
     groups: TableMemory<E>,
+    huge: HugePages,
     /// Groups in use or free: all below this number.
     made: u32,
     free: Vec<u32>,
@@ -71,18 +82,33 @@ impl<E: Entry> Direct<E> {
         slots.len()
     }
 
+    /// Whether a table of these segments is to be had for what it is worth: there are many, or they take few pages.
+    pub(super) fn suits(segments: &[Segment<u32>]) -> bool {
+        let (mut pages, mut from) = (0, 0u32);
+        for &(end, value) in segments {
+            if value != 0 {
+                pages += 1 + ((end >> 8) - (from >> 8)) as usize * size_of::<E>() / PAGE;
+            }
+            from = end.wrapping_add(1);
+        }
+        let groups = Self::groups_needed(segments);
+        let sparse = pages * PAGE + groups * GROUP * size_of::<E>() <= SPARSE;
+        groups < E::GROUPS as usize && (sparse || segments.len() >= DENSE_FROM)
+    }
+
     /// Of segments in order that end with the last address.
     ///
     /// # Errors
     /// More groups than there can be, or no memory.
     pub(super) fn build(segments: &[Segment<u32>]) -> Result<Self, Full> {
         let groups = Self::groups_needed(segments);
-        if groups >= E::LIMIT as usize {
+        if groups >= E::GROUPS as usize {
             return Err(Full);
         }
-        let table = |len| TableMemory::zeroed(len, HugePages::Auto).map_err(|_| Full);
-        let mut direct =
-            Self { top: table(TOP)?, groups: table((groups + 16) * GROUP)?, made: 0, free: Vec::new() };
+        let huge = if segments.len() >= DENSE_FROM { HugePages::Auto } else { HugePages::Never };
+        let table = |len| TableMemory::zeroed(len, huge).map_err(|_| Full);
+        let (top, groups) = (table(TOP)?, table((groups + groups / 8 + 2) * GROUP)?);
+        let mut direct = Self { top, groups, huge, made: 0, free: Vec::new() };
         let mut from = 0;
         for &(end, value) in segments {
             if value != 0 {
@@ -95,6 +121,12 @@ impl<E: Entry> Direct<E> {
         Ok(direct)
     }
 
+    /// Whether it is built for many routes.
+    #[inline]
+    pub(super) fn is_dense(&self) -> bool {
+        self.huge != HugePages::Never
+    }
+
     #[inline(always)]
     pub(super) fn prefetch(&self, address: u32) {
         self.top.prefetch((address >> 8) as usize);
@@ -103,7 +135,7 @@ impl<E: Entry> Direct<E> {
     #[inline(always)]
     pub(super) fn lookup(&self, address: u32) -> u32 {
         let bits = self.top.get((address >> 8) as usize).map_or(0, |entry| entry.bits());
-        if bits & E::IS_GROUP == 0 { bits } else { self.in_group(bits & !E::IS_GROUP, address) }
+        if bits < E::VALUES { bits } else { self.in_group(bits - E::VALUES, address) }
     }
 
     #[inline(always)]
@@ -122,9 +154,9 @@ impl<E: Entry> Direct<E> {
         for (at, (address, value)) in addresses.iter().zip(values.iter_mut()).enumerate() {
             let bits = self.top.get((address >> 8) as usize).map_or(0, |entry| entry.bits());
             *value = bits;
-            if bits & E::IS_GROUP != 0 {
+            if bits >= E::VALUES {
                 grouped |= 1 << (at & 63);
-                let group = (bits & !E::IS_GROUP) as usize;
+                let group = (bits - E::VALUES) as usize;
                 self.groups.prefetch(group * GROUP + (address & 0xff) as usize);
             }
         }
@@ -132,7 +164,7 @@ impl<E: Entry> Direct<E> {
             let at = grouped.trailing_zeros() as usize;
             grouped &= grouped - 1;
             if let (Some(address), Some(value)) = (addresses.get(at), values.get_mut(at)) {
-                *value = self.in_group(*value & !E::IS_GROUP, *address);
+                *value = self.in_group(*value - E::VALUES, *address);
             }
         }
     }
@@ -154,8 +186,8 @@ impl<E: Entry> Direct<E> {
         let whole = if high == GROUP - 1 { end + 1 } else { end };
         let Self { top, free, .. } = self;
         if let Some(entries) = top.get_mut(slot..whole) {
-            for entry in entries.iter().filter(|entry| entry.bits() & E::IS_GROUP != 0) {
-                free.push(entry.bits() & !E::IS_GROUP);
+            for entry in entries.iter().filter(|entry| entry.bits() >= E::VALUES) {
+                free.push(entry.bits() - E::VALUES);
             }
             entries.fill(E::of(value));
         }
@@ -168,10 +200,10 @@ impl<E: Entry> Direct<E> {
     /// The same for the addresses from `low` to `high` of one entry.
     fn assign_within(&mut self, slot: usize, low: usize, high: usize, value: u32) -> Result<(), Full> {
         let bits = self.top.get(slot).map_or(0, |entry| entry.bits());
-        let is_group = bits & E::IS_GROUP != 0;
+        let is_group = bits >= E::VALUES;
         if high - low == GROUP - 1 {
             if is_group {
-                self.free.push(bits & !E::IS_GROUP);
+                self.free.push(bits - E::VALUES);
             }
             self.set_top(slot, value);
             return Ok(());
@@ -179,7 +211,7 @@ impl<E: Entry> Direct<E> {
         if !is_group && bits == value {
             return Ok(());
         }
-        let group = if is_group { bits & !E::IS_GROUP } else { self.group_of(bits)? };
+        let group = if is_group { bits - E::VALUES } else { self.group_of(bits)? };
         let start = group as usize * GROUP;
         let mut uniform = false;
         if let Some(entries) = self.groups.get_mut(start..start + GROUP) {
@@ -190,7 +222,7 @@ impl<E: Entry> Direct<E> {
             self.free.push(group);
             self.set_top(slot, value);
         } else {
-            self.set_top(slot, group | E::IS_GROUP);
+            self.set_top(slot, E::VALUES + group);
         }
         Ok(())
     }
@@ -205,11 +237,11 @@ impl<E: Entry> Direct<E> {
     fn group_of(&mut self, value: u32) -> Result<u32, Full> {
         let group = match self.free.pop() {
             Some(group) => group,
-            None if self.made >= E::LIMIT => return Err(Full),
+            None if self.made >= E::GROUPS => return Err(Full),
             None => {
                 if (self.made as usize + 1) * GROUP > self.groups.len() {
-                    let more = (self.groups.len() * 2).min(E::LIMIT as usize * GROUP);
-                    self.groups.resize(more, HugePages::Auto).map_err(|_| Full)?;
+                    let more = (self.groups.len() * 2).min(E::GROUPS as usize * GROUP);
+                    self.groups.resize(more, self.huge).map_err(|_| Full)?;
                 }
                 self.made += 1;
                 self.made - 1

@@ -1,7 +1,7 @@
 //! The FIB: the routes of one VRF, compiled for longest-prefix match (RFC 1812 section 5.2.4.3, RFC 7608).
 //!
-//! Few routes are a search tree of cache lines ([`tree`]), many a table of the first 24 bits ([`direct`]); IPv6 goes 32 bits at a
-//! time ([`v6`]). A look-up gives a small number, so that a caller can keep what it needs of each target in a vector. Single
+//! IPv4 is a table of the first 24 bits ([`direct`]), or a search tree of cache lines ([`tree`]) where that would take too much
+//! memory; IPv6 goes 32 bits at a time over the same two ([`v6`]). A look-up gives a small number, so that a caller can keep what it needs of each target in a vector. Single
 //! routes are added and removed in place; how that is worked out is in [`routes`].
 
 mod direct;
@@ -86,6 +86,27 @@ impl Target {
 /// What a look-up gives where there is no route.
 pub const NO_ROUTE: u32 = 0;
 
+/// What routes are compiled into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// What suits them.
+    Suited,
+    /// A table of 24 bits wherever there is memory for it.
+    Direct,
+    /// Search trees.
+    Trees,
+}
+
+impl Choice {
+    fn direct(self, suits: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Suited => suits(),
+            Self::Direct => true,
+            Self::Trees => false,
+        }
+    }
+}
+
 /// No memory for the tables of a FIB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no memory for the forwarding table of {0} routes")]
@@ -121,16 +142,16 @@ impl Fib {
     /// # Errors
     /// [`FibFull`] when there is no memory for the tables.
     pub fn build<T: Borrow<Target>>(routes: impl IntoIterator<Item = (IpNet, T)>) -> Result<Self, FibFull> {
-        Self::build_direct_from(routes, None)
+        Self::build_as(routes, Choice::Suited)
     }
 
-    /// The same, but a table of 24 bits is built from `direct_from` ranges of addresses on: for measurements and tests.
+    /// The same with a structure of the caller's choice: for measurements and tests.
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn build_direct_from<T: Borrow<Target>>(
+    pub fn build_as<T: Borrow<Target>>(
         routes: impl IntoIterator<Item = (IpNet, T)>,
-        direct_from: Option<usize>,
+        choice: Choice,
     ) -> Result<Self, FibFull> {
         let mut targets = Targets::default();
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -143,8 +164,7 @@ impl Fib {
         }
         let count = v4.len() + v6.len();
         let full = |_| FibFull(count);
-        let (v4, v6) =
-            (TableV4::build(v4, direct_from).map_err(full)?, TableV6::build(v6, direct_from).map_err(full)?);
+        let (v4, v6) = (TableV4::build(v4, choice).map_err(full)?, TableV6::build(v6, choice).map_err(full)?);
         v4.values().chain(v6.values()).for_each(|number| targets.add_route(number));
         targets.drop_unused();
         Ok(Self { v4, v6, targets })

@@ -3,8 +3,7 @@
 //!
 //! A leaf holds the ends of up to eight ranges and their values; an inner node the ends of what its up to sixteen children
 //! cover, and where these lie, side by side. A look-up counts how many ends lie below the address: a few comparisons of
-//! whole vectors (the loops are written so that the compiler makes them that) and no branch that depends on the address. All
-//! leaves of a tree are equally deep.
+//! whole vectors a node, and no branch that depends on the address. All leaves of a tree are equally deep.
 //!
 //! Leaves are built three quarters full. One that overflows has the smallest subtree around it rebuilt that has room.
 //! Trees share one pool of nodes. A [`Root`] names a tree.
@@ -49,32 +48,25 @@ fn address(key: i32) -> u32 {
     key as u32 ^ 1 << 31
 }
 
-/// How many of the lanes lie below `key`.
+/// Which child of an inner node covers a key, counted from 0.
 #[inline(always)]
-fn below<const N: usize>(lanes: &[i32; N], key: i32) -> usize {
-    let mut count = 0;
-    for lane in lanes {
-        count += i32::from(*lane < key);
-    }
-    count as usize
+fn child_at(node: &Line, key: i32) -> u32 {
+    // Ends are in order: those below the key are the first ones. The last lane is no end.
+    (!(node.below(key) & 0x7fff)).trailing_zeros()
 }
 
 /// The child of an inner node that covers a key.
 #[inline(always)]
 fn child(node: &Line, key: i32) -> u32 {
-    // All sixteen lanes are compared, then the one that is no end is taken out again.
-    let children = node.0[CHILDREN];
-    let at = below(&node.0, key) - usize::from(children < key);
-    (children as u32 & NODE) + at as u32
+    (node.0[CHILDREN] as u32 & NODE) + child_at(node, key)
 }
 
 /// The value that a leaf has for a key.
 #[inline(always)]
 fn value(node: &Line, key: i32) -> u32 {
-    let (ends, values) = node.0.split_at(LEAF);
-    let Ok(ends) = <&[i32; LEAF]>::try_from(ends) else { return 0 };
-    // The last lane is never below: its end is at or above all that the leaf covers.
-    values.get(below(ends, key) & (LEAF - 1)).map_or(0, |value| *value as u32)
+    // The last end is at or above all that the leaf covers, and not kept.
+    let at = (!(node.below_in_first_half(key) & 0x7f)).trailing_zeros() as usize;
+    node.0[LEAF + (at & (LEAF - 1))] as u32
 }
 
 /// How many ranges of a leaf, or children of an inner node, are in use: the last one's end is not kept, and all lanes
@@ -302,7 +294,7 @@ impl Trees {
         for levels in (1..=root >> NODE_BITS).rev() {
             let Some(node) = self.nodes.get(leaf.node as usize) else { break };
             leaf.above.push((leaf.node, levels, leaf.end));
-            let at = below(&node.0, key(address)) - usize::from(node.0[CHILDREN] < key(address));
+            let at = child_at(node, key(address)) as usize;
             if let Some(before) = at.checked_sub(1).and_then(|at| node.0.get(at)) {
                 leaf.start = self::address(*before).wrapping_add(1);
             }

@@ -1,21 +1,21 @@
-//! IPv4 longest-prefix match: a search tree while there are few routes, DIR-24-8 when there are many.
+//! IPv4 longest-prefix match: DIR-24-8, sparse with few routes; a search tree where that would take too much memory.
 
+use super::Choice;
 use super::direct::{Direct, Entry, Full};
 use super::routes::{Routes, Segment};
 use super::tree::{Root, Trees};
 use crate::frame::TablePages;
 
-/// From so many ranges of addresses on (a route makes at most two) a table of 24 bits is built instead of a tree.
-/// Measured: docs/decisions/0003.
-const DIRECT_FROM: usize = 4096;
 /// Addresses looked up side by side.
 const BURST: usize = 64;
+/// So few routes that what they were compiled into is not reconsidered.
+const FEW: usize = 512;
 
 /// What the routes were compiled into.
 #[derive(Debug)]
 enum Table {
     Tree(Trees, Root),
-    /// 32 MB: values and groups below 2^15.
+    /// 32 MB and the groups: values below 2^14.
     Narrow(Direct<u16>),
     /// 64 MB.
     Wide(Direct<u32>),
@@ -28,23 +28,23 @@ pub(super) struct TableV4 {
     table: Table,
     /// What is said where the table says nothing.
     default: u32,
-    /// Ranges when the structure was chosen.
+    /// Routes when the structure was chosen, and the most since.
     built: usize,
-    direct_from: usize,
+    peak: usize,
+    choice: Choice,
 }
 
 impl TableV4 {
     /// Of prefixes without host bits; of equal ones the last counts. No value is 0 or above 2^30.
-    /// `direct_from`: from so many ranges on a table of 24 bits is built; `None`: from where that is faster.
-    pub(super) fn build(prefixes: Vec<((u32, u8), u32)>, direct_from: Option<usize>) -> Result<Self, Full> {
-        Self::compile(Routes::new(prefixes), direct_from.unwrap_or(DIRECT_FROM))
+    pub(super) fn build(prefixes: Vec<((u32, u8), u32)>, choice: Choice) -> Result<Self, Full> {
+        Self::compile(Routes::new(prefixes), choice)
     }
 
-    fn compile(routes: Routes<u32>, direct_from: usize) -> Result<Self, Full> {
+    fn compile(routes: Routes<u32>, choice: Choice) -> Result<Self, Full> {
         let segments = routes.segments();
         let default = routes.default_value();
-        let table = Table::choose(&segments, direct_from)?;
-        Ok(Self { table, default, built: segments.len(), direct_from, routes })
+        let table = Table::choose(&segments, choice)?;
+        Ok(Self { table, default, built: routes.len(), peak: routes.len(), choice, routes })
     }
 
     /// The value of the longest prefix that holds the address; 0 if there is none.
@@ -71,6 +71,13 @@ impl TableV4 {
     /// Looks all up.
     #[inline]
     pub(super) fn lookup_burst(&self, addresses: &[u32], values: &mut [u32]) {
+        if !self.is_dense() && !matches!(self.table, Table::Tree(..)) {
+            // What is used of it stays in the cache.
+            for (value, address) in values.iter_mut().zip(addresses) {
+                *value = self.lookup(*address);
+            }
+            return;
+        }
         for (addresses, values) in addresses.chunks(BURST).zip(values.chunks_mut(BURST)) {
             match &self.table {
                 Table::Tree(trees, root) => {
@@ -123,28 +130,34 @@ impl TableV4 {
                 return Ok(());
             }
         }
-        let segments = self.routes.segments();
-        self.built = segments.len();
-        self.table = Table::choose(&segments, self.direct_from)?;
+        self.table = Table::choose(&self.routes.segments(), self.choice)?;
+        (self.built, self.peak) = (self.routes.len(), self.routes.len());
         Ok(())
     }
 
-    /// Whether another structure would suit the routes better by far.
-    fn outgrown(&self) -> bool {
-        // Also: nearly all of what the nodes were made for is gone.
-        let fewer = self.routes.len() == 0 || self.routes.len() < self.built / 16;
-        match self.table {
-            Table::Tree(..) => fewer || self.routes.len() >= self.direct_from.max(self.built),
-            Table::Narrow(_) | Table::Wide(_) => self.routes.len() < self.direct_from / 8,
+    /// Whether another structure, or the same built anew, would suit the routes better by far.
+    fn outgrown(&mut self) -> bool {
+        let routes = self.routes.len();
+        self.peak = self.peak.max(routes);
+        routes < self.peak / 16 || routes == 0 || !self.is_dense() && routes >= 2 * self.built.max(FEW)
+    }
+
+    fn is_dense(&self) -> bool {
+        match &self.table {
+            Table::Tree(..) => false,
+            Table::Narrow(direct) => direct.is_dense(),
+            Table::Wide(direct) => direct.is_dense(),
         }
     }
 
     /// What was chosen.
     pub(super) fn structure(&self) -> &'static str {
-        match self.table {
+        match &self.table {
             Table::Tree(..) => "tree",
-            Table::Narrow(_) => "DIR-24-8, 16 bits",
-            Table::Wide(_) => "DIR-24-8, 32 bits",
+            Table::Narrow(direct) if direct.is_dense() => "DIR-24-8, 16 bits",
+            Table::Narrow(_) => "DIR-24-8, 16 bits, sparse",
+            Table::Wide(direct) if direct.is_dense() => "DIR-24-8, 32 bits",
+            Table::Wide(_) => "DIR-24-8, 32 bits, sparse",
         }
     }
 
@@ -182,14 +195,15 @@ impl TableV4 {
 }
 
 impl Table {
-    fn choose(segments: &[Segment<u32>], direct_from: usize) -> Result<Self, Full> {
-        if segments.len() >= direct_from {
-            let greatest = segments.iter().map(|(_, value)| *value).max().unwrap_or(0);
-            if greatest < <u16 as Entry>::LIMIT {
-                if let Ok(direct) = Direct::build(segments) {
-                    return Ok(Self::Narrow(direct));
-                }
+    fn choose(segments: &[Segment<u32>], choice: Choice) -> Result<Self, Full> {
+        let greatest = segments.iter().map(|(_, value)| *value).max().unwrap_or(0);
+        let narrow = greatest < <u16 as Entry>::VALUES;
+        if narrow && choice.direct(|| Direct::<u16>::suits(segments)) {
+            if let Ok(direct) = Direct::build(segments) {
+                return Ok(Self::Narrow(direct));
             }
+        }
+        if choice.direct(|| Direct::<u32>::suits(segments)) {
             if let Ok(direct) = Direct::build(segments) {
                 return Ok(Self::Wide(direct));
             }
@@ -202,7 +216,7 @@ impl Table {
     fn assign(&mut self, first: u32, last: u32, value: u32) -> Result<(), Full> {
         match self {
             Self::Tree(trees, root) => *root = trees.assign(*root, first, last, value)?,
-            Self::Narrow(_) if value >= <u16 as Entry>::LIMIT => return Err(Full),
+            Self::Narrow(_) if value >= <u16 as Entry>::VALUES => return Err(Full),
             Self::Narrow(direct) => direct.assign(first, last, value)?,
             Self::Wide(direct) => direct.assign(first, last, value)?,
         }

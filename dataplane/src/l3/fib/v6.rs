@@ -2,17 +2,19 @@
 //!
 //! The first layer says for each value of an address's first 32 bits what holds there, or names a tree over the next 32
 //! bits, and so on. Trees exist only where prefixes differ in those bits, so that a route to a /32 takes one layer, to a
-//! /48 or /64 two. The first layer is a tree or, when there are many routes, DIR-24-8.
+//! /48 or /64 two. The first layer is DIR-24-8, sparse with few routes, or a tree where that would take
+//! too much memory.
 
+use super::Choice;
 use super::direct::{Direct, Full};
 use super::routes::{Routes, Segment, push_segment};
 use super::tree::{LAYER, Root, Trees};
 use crate::frame::TablePages;
 
-/// From so many ranges in the first layer on, that is a table of 24 bits instead of a tree. Measured: docs/decisions/0003.
-const DIRECT_FROM: usize = 4096;
 /// Addresses looked up side by side.
 const BURST: usize = 64;
+/// So few routes that what they were compiled into is not reconsidered.
+const FEW: usize = 512;
 
 #[derive(Debug)]
 enum First {
@@ -28,22 +30,22 @@ pub(super) struct TableV6 {
     first: First,
     /// What is said where the layers say nothing.
     default: u32,
-    /// Routes when the structure was chosen.
+    /// Routes when the structure was chosen, and the most since.
     built: usize,
-    direct_from: usize,
+    peak: usize,
+    choice: Choice,
 }
 
 impl TableV6 {
     /// Of prefixes without host bits; of equal ones the last counts. No value is 0 or above 2^30.
-    /// `direct_from`: from so many ranges on a table of 24 bits is built; `None`: from where that is faster.
-    pub(super) fn build(prefixes: Vec<((u128, u8), u32)>, direct_from: Option<usize>) -> Result<Self, Full> {
-        Self::compile(Routes::new(prefixes), direct_from.unwrap_or(DIRECT_FROM))
+    pub(super) fn build(prefixes: Vec<((u128, u8), u32)>, choice: Choice) -> Result<Self, Full> {
+        Self::compile(Routes::new(prefixes), choice)
     }
 
-    fn compile(routes: Routes<u128>, direct_from: usize) -> Result<Self, Full> {
+    fn compile(routes: Routes<u128>, choice: Choice) -> Result<Self, Full> {
         let (default, built) = (routes.default_value(), routes.len());
-        let (trees, first) = choose(&routes, direct_from)?;
-        Ok(Self { routes, trees, first, default, built, direct_from })
+        let (trees, first) = choose(&routes, choice)?;
+        Ok(Self { routes, trees, first, default, built, peak: built, choice })
     }
 
     /// The value of the longest prefix that holds the address; 0 if there is none.
@@ -69,6 +71,13 @@ impl TableV6 {
     /// Looks all up.
     #[inline]
     pub(super) fn lookup_burst(&self, addresses: &[u128], values: &mut [u32]) {
+        if !self.is_dense() && matches!(self.first, First::Direct(_)) {
+            // What is used of it stays in the cache.
+            for (value, address) in values.iter_mut().zip(addresses) {
+                *value = self.lookup(*address);
+            }
+            return;
+        }
         for (addresses, values) in addresses.chunks(BURST).zip(values.chunks_mut(BURST)) {
             match &self.first {
                 First::Tree(root) => {
@@ -123,26 +132,28 @@ impl TableV6 {
                 return Ok(());
             }
         }
-        self.built = self.routes.len();
-        (self.trees, self.first) = choose(&self.routes, self.direct_from)?;
+        (self.trees, self.first) = choose(&self.routes, self.choice)?;
+        (self.built, self.peak) = (self.routes.len(), self.routes.len());
         Ok(())
     }
 
-    /// Whether another structure would suit the routes better by far.
-    fn outgrown(&self) -> bool {
-        // Also: nearly all of what the nodes were made for is gone.
-        let fewer = self.routes.len() == 0 || self.routes.len() < self.built / 16;
-        match self.first {
-            First::Tree(_) => fewer || self.routes.len() >= 2 * self.direct_from.max(self.built),
-            First::Direct(_) => self.routes.len() < self.direct_from / 8,
-        }
+    /// Whether another structure, or the same built anew, would suit the routes better by far.
+    fn outgrown(&mut self) -> bool {
+        let routes = self.routes.len();
+        self.peak = self.peak.max(routes);
+        routes < self.peak / 16 || routes == 0 || !self.is_dense() && routes >= 2 * self.built.max(FEW)
+    }
+
+    fn is_dense(&self) -> bool {
+        matches!(&self.first, First::Direct(direct) if direct.is_dense())
     }
 
     /// What was chosen.
     pub(super) fn structure(&self) -> &'static str {
-        match self.first {
+        match &self.first {
             First::Tree(_) => "trees",
-            First::Direct(_) => "DIR-24-8 and trees",
+            First::Direct(direct) if direct.is_dense() => "DIR-24-8 and trees",
+            First::Direct(_) => "DIR-24-8, sparse, and trees",
         }
     }
 
@@ -176,11 +187,11 @@ impl TableV6 {
 }
 
 /// Compiles all routes.
-fn choose(routes: &Routes<u128>, direct_from: usize) -> Result<(Trees, First), Full> {
+fn choose(routes: &Routes<u128>, choice: Choice) -> Result<(Trees, First), Full> {
     let segments = routes.segments();
     let mut trees = Trees::new(segments.len())?;
     let first = layer(&mut trees, &segments, 0, 0)?;
-    if first.len() >= direct_from {
+    if choice.direct(|| Direct::<u32>::suits(&first)) {
         if let Ok(direct) = Direct::build(&first) {
             return Ok((trees, First::Direct(direct)));
         }

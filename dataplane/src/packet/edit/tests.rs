@@ -253,3 +253,53 @@ fn a_segment_without_a_sound_segment_size_stays_as_it_is() {
     let meta = parse(&udp).unwrap();
     assert!(!clamp_mss(&mut udp, &meta, 576));
 }
+
+proptest! {
+    /// RFC 5508 section 4.2: an edited quote is the packet that was built so, as far as it was quoted.
+    #[test]
+    fn an_edited_quote_equals_one_built_so(
+        kind in 0..5u8,
+        hosts in any::<[u8; 4]>(),
+        ports in any::<[u16; 4]>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..60),
+        cut in 28..100usize,
+        options in any::<bool>(),
+    ) {
+        let [p, q, new_p, new_q] = ports;
+        let built_q = if kind == 3 { new_p } else { new_q };
+        let quote = |a: u8, b: u8, p, q| {
+            let packet = v4([10, 255, 0, a].into(), [255, 0, 0, b].into());
+            let packet = if options { packet.options(&[1, 1, 1, 0]) } else { packet };
+            let bytes = transport(packet, kind, p, q, &payload).build_network();
+            bytes.get(..cut + 4 * usize::from(options)).unwrap_or(&bytes).to_vec()
+        };
+        let error = |quote: &[u8]| v4(A, B).icmp(3, 3, [0; 4]).payload(quote).build();
+        let mut frame = error(&quote(hosts[0], hosts[1], p, q));
+        let built = error(&quote(hosts[2], hosts[3], new_p, built_q));
+        let meta = parse(&frame).unwrap();
+        let ends = |at: usize, host: u8, port| ([[10, 255, 0, host], [255, 0, 0, host]][at].into(), port);
+        let done = set_quoted(&mut frame, &meta, ends(0, hosts[2], new_p), ends(1, hosts[3], built_q));
+        prop_assert!(done);
+        prop_assert_eq!(&frame, &built);
+        // And back again: the first one, bit for bit.
+        let old_q = if kind == 3 { p } else { q };
+        let done = set_quoted(&mut frame, &meta, ends(0, hosts[0], p), ends(1, hosts[1], old_q));
+        prop_assert!(done);
+        prop_assert_eq!(frame, error(&quote(hosts[0], hosts[1], p, q)));
+    }
+
+    #[test]
+    fn no_bytes_behind_an_error_make_editing_its_quote_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        kind in prop_oneof![Just(3u8), Just(5), Just(11), any::<u8>()],
+    ) {
+        let mut frame = v4(A, B).icmp(kind, 0, [0; 4]).payload(&bytes).build();
+        let before = frame.clone();
+        let meta = parse(&frame).unwrap();
+        if set_quoted(&mut frame, &meta, (A, 1), (B, 2)) {
+            prop_assert_eq!(checksum::verify_transport(&frame, &meta), Some(true));
+        } else {
+            prop_assert_eq!(frame, before);
+        }
+    }
+}

@@ -72,6 +72,8 @@ impl Packet {
             direction: self.direction,
             established: self.established,
             now: 0,
+            translations: crate::decision::Translations::none(),
+            ways: &crate::decision::NoWays,
         }
     }
 

@@ -13,7 +13,7 @@ const SECOND: Nanos = 1_000_000_000;
 fn context(meters: usize) -> (Arc<MeterTable>, BuildContext) {
     let table = Arc::new(MeterTable::new(meters, 1));
     let meters = Arc::new(MeterAllocator::new(Arc::clone(&table)));
-    (table, BuildContext { meters })
+    (table, BuildContext::of_meters(meters))
 }
 
 fn rule(matches: Match, per: PolicerScope) -> PolicerRule {
@@ -55,6 +55,8 @@ fn ask(
         direction,
         established: direction == Direction::Reverse,
         now,
+        translations: decision::Translations::none(),
+        ways: &decision::NoWays,
     };
     let mut path = PathBuilder::default();
     path.reset(tuple);

@@ -52,6 +52,7 @@ impl Bench {
             events: events_in,
             clock: Clock::start(),
             idle: Idle::Adaptive,
+            quiet: AtomicBool::new(false),
         });
         let workers = parts
             .into_iter()
@@ -92,12 +93,15 @@ impl Bench {
 
     /// Ends the workers in the order given; afterwards the pool has to be whole.
     fn stop(self, order: &[usize]) -> Counters {
-        let Self { mut workers, common, pool, .. } = self;
+        let Self { mut workers, common, pool, events, .. } = self;
         let mut workers: Vec<_> = workers.drain(..).map(Some).collect();
         for worker in order {
             workers[*worker].take().unwrap().wind_up();
         }
         let mut cache = FrameCache::new(Arc::clone(&pool));
+        while let Ok(Event::Lost(mut queue)) = events.try_recv() {
+            queue.io.close(&mut cache);
+        }
         common.doors.iter().for_each(|door| door.clear(&mut cache));
         cache.flush();
         assert_eq!(pool.available(), FRAMES as usize, "frames are lost");

@@ -1,0 +1,451 @@
+//! Network address translation of IPv4: traditional NAT with ports (RFC 3022), as RFC 4787 (UDP), RFC 5382 (TCP), RFC 5508
+//! (ICMP) and RFC 7857 ask for.
+//!
+//! * *Mapping* is endpoint-independent: an address and port behind the translator has one external address and port,
+//!   whatever it talks to (RFC 4787 REQ-1). Addresses are paired, ports never overloaded (REQ-2, REQ-3).
+//! * *Filtering* is a choice (RFC 4787 REQ-8).
+//! * What was decided about a session's first packet is kept by the session, and done to or undone on every other packet of
+//!   it, on whichever worker, as long as the configuration has the rule.
+//! * Hairpinning is by the external source address (RFC 4787 REQ-9).
+//! * ICMP errors are translated with what they quote; they keep nothing alive and end nothing (RFC 5508 section 4.2).
+//!
+//! Only routed packets of IPv4 are translated; everything else passes as it is.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use weir_config::{AddressRange, DnatRule, Filtering, NatTimeouts, PortRange, SnatRule, SnatTarget};
+
+use super::{BuildContext, External, ServiceFunction};
+use crate::decision::{
+    ChainId, Direction, Domain, DropReason, FieldSet, FlowView, Mapping, Matcher, PathBuilder, Side, Step,
+    Timeouts, Translation, Transport, Tuple, VrfId, Ways,
+};
+use crate::packet::{FragmentKind, Meta, PacketFlags, protocol};
+use crate::session::opens;
+
+mod pool;
+mod ports;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use pool::Reserved;
+pub use table::{AddressEntry, BindingEntry, NatCounters, NatTable};
+
+use pool::{Pool, digest};
+use table::{Binding, Request};
+
+/// ICMP echo (RFC 792): the only query whose identifier is translated.
+const ECHO_REQUEST: u8 = 8;
+
+/// A compiled translator.
+#[derive(Debug)]
+pub struct Nat {
+    name: Arc<str>,
+    snat: Box<[Snat]>,
+    dnat: Box<[Dnat]>,
+    filtering: Filtering,
+    timeouts: Timeouts,
+    limit: u32,
+    table: Arc<NatTable>,
+    reserved: Arc<Reserved>,
+}
+
+#[derive(Debug)]
+struct Snat {
+    id: u64,
+    matcher: Matcher,
+    target: Target,
+    /// Whether it says whose packets it is about.
+    names_sources: bool,
+}
+
+#[derive(Debug)]
+enum Target {
+    Pool(Pool),
+    Masquerade(Pool),
+    Exempt,
+}
+
+#[derive(Debug)]
+struct Dnat {
+    id: u64,
+    rule: DnatRule,
+    from: Matcher,
+}
+
+/// A destination that a rule gives for good.
+#[derive(Debug)]
+struct Forwarding {
+    rule: u64,
+    inside: Transport,
+    outside: Transport,
+}
+
+impl Mapping for Forwarding {
+    fn rule(&self) -> u64 {
+        self.rule
+    }
+
+    fn inside(&self) -> Transport {
+        self.inside
+    }
+
+    fn outside(&self) -> Transport {
+        self.outside
+    }
+
+    fn settle(&self, _: Option<ChainId>, _: Ipv4Addr) {}
+
+    fn has_sent_to(&self, _: Ipv4Addr) -> bool {
+        true
+    }
+}
+
+impl Nat {
+    /// Compiles the translator `name`.
+    pub fn new(name: &str, config: &weir_config::Nat, context: &BuildContext) -> Self {
+        Self {
+            name: name.into(),
+            snat: config.snat.iter().map(|rule| Snat::new(name, rule)).collect(),
+            dnat: config.dnat.iter().map(|rule| Dnat::new(name, rule)).collect(),
+            filtering: config.filtering,
+            timeouts: timeouts(&config.timeouts),
+            limit: config.ports_per_host.unwrap_or(u32::MAX),
+            table: Arc::clone(&context.nat),
+            reserved: Arc::clone(&context.reserved),
+        }
+    }
+
+    /// Does to a packet of a known session what was done to its first one, or undoes it.
+    fn apply(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {
+        let own = || flow.translations.iter().filter(|translation| self.made(translation));
+        if path.quoted().is_some() {
+            return apply_to_error(own(), flow.direction, path);
+        }
+        for translation in own() {
+            let asked = flow.direction == Direction::Reverse && translation.side == Side::Source;
+            if asked && is_echo_request(flow.meta) {
+                // Who pinged does not answer for others' pings (RFC 5508 REQ-1: the mapping is for replies).
+                return Step::Drop(DropReason::NatNoBinding);
+            }
+            let (side, (ip, port)) = translation.applied(flow.direction);
+            let Some(tuple) = path.tuple() else { break };
+            let port = if has_ports(flow.meta, &tuple) { port } else { tuple.end(side).1 };
+            set(path, side, ip, port);
+        }
+        Step::Continue
+    }
+
+    /// Decides about the first packet of a connection.
+    fn open(&self, vrf: VrfId, flow: &FlowView<'_>, tuple: Tuple, path: &mut PathBuilder) -> Step {
+        let destination = match self.redirection(flow.meta, &tuple) {
+            Some(mapping) => Some(mapping),
+            None => self.hairpin(vrf, flow.meta, &tuple).map(|binding| -> Arc<dyn Mapping> { binding }),
+        };
+        let beyond = destination.as_ref().map_or(tuple.destination, |mapping| mapping.inside().0.into());
+        let source = match self.source(vrf, flow, &tuple, destination.is_some(), beyond) {
+            Ok(source) => source,
+            Err(reason) => return Step::Drop(reason),
+        };
+        if source.is_none() && destination.is_none() {
+            return Step::Continue;
+        }
+        let later = flow.meta.fragment == FragmentKind::Later;
+        if tuple.protocol == protocol::TCP && !later && !opens(flow.meta.tcp_flags) {
+            return Step::Drop(DropReason::NatNoSession);
+        }
+        if let Some(mapping) = destination {
+            let seen = source.as_ref().map(|(mapping, _)| IpAddr::V4(mapping.outside().0));
+            let translation = Translation { rule: mapping.rule(), mapping, side: Side::Destination };
+            let IpAddr::V4(seen) = seen.unwrap_or(tuple.source) else { return Step::Continue };
+            if !self.lets_in(&translation, seen) {
+                return Step::Drop(DropReason::NatFiltered);
+            }
+            let (ip, port) = translation.mapping.inside();
+            let port = if has_ports(flow.meta, &tuple) { port } else { tuple.destination_port };
+            set(path, Side::Destination, ip, port);
+            path.translate(translation);
+        }
+        if let Some((mapping, rule)) = source {
+            let (ip, port) = mapping.outside();
+            set(path, Side::Source, ip, port);
+            path.translate(Translation { rule, mapping, side: Side::Source });
+        }
+        path.set_timeouts(self.timeouts);
+        Step::Continue
+    }
+
+    /// Where a rule sends packets with this destination.
+    fn redirection(&self, meta: &Meta, tuple: &Tuple) -> Option<Arc<dyn Mapping>> {
+        let rule = self.dnat.iter().find(|dnat| dnat.matches(meta, tuple))?;
+        let inside = rule.inside(tuple.destination_port);
+        let outside = (rule.rule.to, tuple.destination_port);
+        Some(Arc::new(Forwarding { rule: rule.id, inside, outside }))
+    }
+
+    /// The binding of this translator that has this destination. An echo request is for nobody's binding.
+    fn hairpin(&self, vrf: VrfId, meta: &Meta, tuple: &Tuple) -> Option<Arc<Binding>> {
+        let IpAddr::V4(ip) = tuple.destination else { return None };
+        if tuple.protocol == protocol::ICMP || !has_ports(meta, tuple) {
+            return None;
+        }
+        let binding = self.table.inbound(vrf, tuple.protocol, (ip, tuple.destination_port))?;
+        self.has_rule(binding.rule()).then_some(binding)
+    }
+
+    /// The binding that the source gets, and by which rule; `None` if it keeps what it has. `redirected` is a packet whose
+    /// destination is translated; `beyond` is where it goes then.
+    fn source(
+        &self,
+        vrf: VrfId,
+        flow: &FlowView<'_>,
+        tuple: &Tuple,
+        redirected: bool,
+        beyond: IpAddr,
+    ) -> Result<Option<(Arc<dyn Mapping>, u64)>, DropReason> {
+        let Some(rule) = self.snat.iter().find(|rule| rule.matcher.matches(flow, Some(tuple))) else {
+            return Ok(None);
+        };
+        // What comes from outside to a forwarded port keeps its source. Who goes out and comes back does not: a host that the
+        // rule names, or one behind the interface that the packet leaves by.
+        let turns = || flow.ways.way(beyond).is_some_and(|way| way.scope == flow.scope);
+        if redirected && !rule.names_sources && !turns() {
+            return Ok(None);
+        }
+        let (pool, via) = match &rule.target {
+            Target::Exempt => return Ok(None),
+            Target::Pool(pool) => (pool, None),
+            Target::Masquerade(pool) => {
+                // Without a way, the forwarding says so.
+                let Some(way) = flow.ways.way(beyond) else { return Ok(None) };
+                // RFC 4787 REQ-9: hairpinning is by the external address, and that is the one it came to.
+                let hairpin = redirected && flow.ways.owns(tuple.destination);
+                let address = if hairpin { Some(tuple.destination) } else { way.source };
+                let Some(IpAddr::V4(address)) = address else { return Err(DropReason::NatNoAddress) };
+                (pool, Some(address))
+            }
+        };
+        if !is_translatable(flow.meta, tuple) {
+            return Err(DropReason::NatUntranslatable);
+        }
+        let IpAddr::V4(ip) = tuple.source else { return Ok(None) };
+        let request = Request {
+            vrf,
+            pool,
+            via,
+            rule: rule.id,
+            service: &self.name,
+            protocol: tuple.protocol,
+            inside: (ip, tuple.source_port),
+            limit: self.limit,
+            reserved: &self.reserved,
+            now: flow.now,
+        };
+        let binding = self.table.outbound(&request)?;
+        Ok(Some((binding, rule.id)))
+    }
+
+    fn made(&self, translation: &Translation) -> bool {
+        self.has_rule(translation.rule)
+    }
+
+    fn has_rule(&self, id: u64) -> bool {
+        self.snat.iter().any(|rule| rule.id == id) || self.dnat.iter().any(|rule| rule.id == id)
+    }
+
+    fn masquerades(&self, id: u64) -> bool {
+        self.snat.iter().any(|rule| rule.id == id && matches!(rule.target, Target::Masquerade(_)))
+    }
+}
+
+impl ServiceFunction for Nat {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> &'static str {
+        "nat"
+    }
+
+    fn consults(&self) -> FieldSet {
+        let rules = self.snat.iter().fold(FieldSet::empty(), |fields, rule| fields | rule.matcher.fields());
+        FieldSet::FIVE_TUPLE | FieldSet::ICMP_TYPE | rules
+    }
+
+    fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {
+        let (Domain::Vrf(vrf), Some(tuple)) = (flow.domain, path.tuple()) else { return Step::Continue };
+        if !tuple.source.is_ipv4() {
+            return Step::Continue;
+        }
+        if !flow.translations.is_empty() {
+            return self.apply(flow, path);
+        }
+        // A session that was not translated from the start cannot be later.
+        if flow.established || flow.direction == Direction::Reverse {
+            return Step::Continue;
+        }
+        self.open(vrf, flow, tuple, path)
+    }
+
+    fn external(&self) -> External {
+        let mut external = External::default();
+        for rule in &self.snat {
+            match &rule.target {
+                Target::Pool(pool) => external.ranges.extend(pool.ranges()),
+                Target::Masquerade(_) => external.own = true,
+                Target::Exempt => {}
+            }
+        }
+        external.ranges.extend(self.dnat.iter().map(|dnat| AddressRange::one(dnat.rule.to)));
+        external
+    }
+
+    fn claims(&self, flow: &FlowView<'_>, tuple: &Tuple) -> bool {
+        let Domain::Vrf(vrf) = flow.domain else { return false };
+        self.dnat.iter().any(|dnat| dnat.matches(flow.meta, tuple))
+            || self.hairpin(vrf, flow.meta, tuple).is_some()
+    }
+
+    fn keeps(&self, translation: &Translation, ways: &dyn Ways) -> bool {
+        let masquerades = self.masquerades(translation.rule);
+        self.made(translation) && (!masquerades || ways.owns(translation.mapping.outside().0.into()))
+    }
+
+    fn lets_in(&self, translation: &Translation, remote: Ipv4Addr) -> bool {
+        self.made(translation)
+            && match self.filtering {
+                Filtering::EndpointIndependent => true,
+                Filtering::AddressDependent => translation.mapping.has_sent_to(remote),
+                // Whoever was sent to has a session, and is not asked about here; a forwarding is for everybody.
+                Filtering::AddressAndPortDependent => {
+                    self.dnat.iter().any(|rule| rule.id == translation.rule)
+                }
+            }
+    }
+
+    fn timeouts(&self) -> Option<Timeouts> {
+        Some(self.timeouts)
+    }
+}
+
+impl NatTable {
+    /// What a packet from outside to an external address and port would be translated by, in the reverse direction, if it
+    /// opens a session: the binding that has them, and its chain.
+    pub fn from_outside(
+        &self,
+        vrf: VrfId,
+        meta: &Meta,
+        tuple: &Tuple,
+    ) -> Option<(Translation, Option<ChainId>)> {
+        let IpAddr::V4(ip) = tuple.destination else { return None };
+        if tuple.protocol == protocol::ICMP || !has_ports(meta, tuple) {
+            return None;
+        }
+        let binding = self.inbound(vrf, tuple.protocol, (ip, tuple.destination_port))?;
+        let (rule, chain) = (binding.rule(), binding.chain());
+        Some((Translation { rule, mapping: binding, side: Side::Source }, chain))
+    }
+}
+
+impl Snat {
+    fn new(service: &str, rule: &SnatRule) -> Self {
+        Self {
+            id: digest((service, rule)),
+            matcher: Matcher::new(&rule.matches),
+            target: match &rule.target {
+                SnatTarget::Pool(ranges) => Target::Pool(Pool::new(ranges, rule.ports)),
+                SnatTarget::Masquerade => Target::Masquerade(Pool::new(&[], rule.ports)),
+                SnatTarget::Exempt => Target::Exempt,
+            },
+            names_sources: !rule.matches.from.is_empty(),
+        }
+    }
+}
+
+impl Dnat {
+    fn new(service: &str, rule: &DnatRule) -> Self {
+        let from = weir_config::Match { from: rule.from.clone(), ..weir_config::Match::default() };
+        Self { id: digest((service, rule)), rule: rule.clone(), from: Matcher::new(&from) }
+    }
+
+    fn matches(&self, meta: &Meta, tuple: &Tuple) -> bool {
+        let within = |ports: PortRange| {
+            has_ports(meta, tuple) && (ports.first..=ports.last).contains(&tuple.destination_port)
+        };
+        IpAddr::V4(self.rule.to) == tuple.destination
+            && self.rule.protocol.is_none_or(|known| known == tuple.protocol)
+            && self.rule.to_ports.is_none_or(within)
+            && self.from.matches_source(tuple.source)
+    }
+
+    /// The host, and its port for a port that the rule is about.
+    fn inside(&self, port: u16) -> Transport {
+        let first = self.rule.to_ports.map_or(0, |ports| ports.first);
+        let port = match self.rule.forward_port {
+            Some(forward) => forward.saturating_add(port.saturating_sub(first)),
+            None => port,
+        };
+        (self.rule.forward, port)
+    }
+}
+
+/// Translates an ICMP error: its own addresses, and the packet that it quotes, which went the other way.
+fn apply_to_error<'a>(
+    translations: impl Iterator<Item = &'a Translation>,
+    direction: Direction,
+    path: &mut PathBuilder,
+) -> Step {
+    let (Some(quoted), Some(_)) = (path.quoted(), path.tuple()) else { return Step::Continue };
+    let mut turned = quoted.reversed();
+    let ports = is_ported(quoted.protocol);
+    for translation in translations {
+        let (side, (ip, port)) = translation.applied(direction);
+        turned = turned.with(side, ip.into(), if ports { port } else { turned.end(side).1 });
+        set(path, side, ip, 0);
+    }
+    path.set_quoted(turned.reversed());
+    Step::Continue
+}
+
+fn set(path: &mut PathBuilder, side: Side, ip: Ipv4Addr, port: u16) {
+    match side {
+        Side::Source => path.set_source(ip.into(), port),
+        Side::Destination => path.set_destination(ip.into(), port),
+    }
+}
+
+fn is_ported(ip_protocol: u8) -> bool {
+    matches!(ip_protocol, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::ICMP)
+}
+
+fn is_echo_request(meta: &Meta) -> bool {
+    meta.protocol == protocol::ICMP
+        && meta.flags.contains(PacketFlags::TRANSPORT)
+        && meta.icmp_type == ECHO_REQUEST
+}
+
+/// Whether a packet has ports, or an identifier, in its tuple: its own, or those of its first fragment.
+fn has_ports(meta: &Meta, tuple: &Tuple) -> bool {
+    let present = meta.fragment == FragmentKind::Later || meta.flags.contains(PacketFlags::TRANSPORT);
+    let echo = meta.fragment == FragmentKind::Later || matches!(meta.icmp_type, 0 | ECHO_REQUEST);
+    present && is_ported(tuple.protocol) && (tuple.protocol != protocol::ICMP || echo)
+}
+
+/// Whether a packet may open a session whose source is translated.
+fn is_translatable(meta: &Meta, tuple: &Tuple) -> bool {
+    let later = meta.fragment == FragmentKind::Later;
+    has_ports(meta, tuple) && (tuple.protocol != protocol::ICMP || later || is_echo_request(meta))
+}
+
+fn timeouts(config: &NatTimeouts) -> Timeouts {
+    let seconds = |time: std::time::Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1);
+    Timeouts {
+        tcp_established: seconds(config.tcp_established),
+        tcp_transitory: seconds(config.tcp_transitory),
+        udp: seconds(config.udp),
+        icmp: seconds(config.icmp),
+    }
+}

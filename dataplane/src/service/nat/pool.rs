@@ -1,0 +1,103 @@
+//! Pools of external addresses, and the ports of them that are somebody's for good.
+
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ahash::RandomState;
+use weir_config::{AddressRange, Config, PortRange, Service};
+
+use crate::packet::protocol;
+
+/// A number for a value: the same in every generation and after every start.
+pub(super) fn digest(value: impl Hash) -> u64 {
+    RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
+}
+
+/// The external addresses of a rule, with the ports that it hands out.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    /// The same for the same addresses and ports.
+    pub(super) id: u64,
+    ranges: Box<[AddressRange]>,
+    /// Ports that are handed out.
+    pub(super) ports: PortRange,
+}
+
+impl Pool {
+    /// A pool; one without addresses is for masquerading.
+    pub(super) fn new(ranges: &[AddressRange], ports: PortRange) -> Self {
+        Self { id: digest((ranges, ports)), ranges: ranges.into(), ports }
+    }
+
+    /// How many addresses.
+    pub(super) fn size(&self) -> u64 {
+        self.ranges.iter().map(|range| range.size()).sum()
+    }
+
+    /// An address by number, counted round and round.
+    pub(super) fn nth(&self, number: u64) -> Option<Ipv4Addr> {
+        let mut rest = number.checked_rem(self.size())?;
+        for range in &self.ranges {
+            if rest < range.size() {
+                return u32::try_from(rest).ok().map(|rest| Ipv4Addr::from(u32::from(range.first) + rest));
+            }
+            rest -= range.size();
+        }
+        None
+    }
+
+    /// Its addresses.
+    pub(super) fn ranges(&self) -> &[AddressRange] {
+        &self.ranges
+    }
+}
+
+/// Ports that are not handed out: those of forwardings, and weir's own VTEPs'.
+#[derive(Clone, Debug, Default)]
+pub struct Reserved {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ip: Ipv4Addr,
+    /// `None`: all.
+    protocol: Option<u8>,
+    ports: PortRange,
+    /// The host that may have them all the same.
+    host: Option<Ipv4Addr>,
+}
+
+impl Reserved {
+    /// What a configuration reserves.
+    pub fn new(config: &Config) -> Self {
+        let mut entries = Vec::new();
+        for tunnel in config.tunnels.values() {
+            if let IpAddr::V4(ip) = tunnel.local {
+                let ports = PortRange { first: tunnel.udp_port, last: tunnel.udp_port };
+                entries.push(Entry { ip, protocol: Some(protocol::UDP), ports, host: None });
+            }
+        }
+        for service in config.services.values() {
+            let Service::Nat(nat) = service else { continue };
+            entries.extend(nat.dnat.iter().map(|rule| Entry {
+                ip: rule.to,
+                protocol: rule.protocol,
+                ports: rule.to_ports.unwrap_or(PortRange { first: 0, last: u16::MAX }),
+                host: Some(rule.forward),
+            }));
+        }
+        entries.dedup_by_key(|entry| (entry.ip, entry.protocol, entry.ports, entry.host));
+        Self { entries }
+    }
+
+    /// Whether a port belongs to somebody else than `host`.
+    pub(super) fn is_for_another(&self, ip: Ipv4Addr, ip_protocol: u8, port: u16, host: Ipv4Addr) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.ip == ip
+                && entry.protocol.is_none_or(|known| known == ip_protocol)
+                && (entry.ports.first..=entry.ports.last).contains(&port)
+                && entry.host != Some(host)
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Ports of external addresses: who has which, and which are free (RFC 4787 section 4.2, RFC 6056).
+//!
+//! A port is handed out as a [`Lease`] and comes back when the lease is dropped; no port is given to two at a time (RFC
+//! 4787 REQ-3). It rests for a while then (RFC 6888 REQ-8): what still arrives for the last owner must not reach the next,
+//! and no worker's cached program translates to it any more when it is given away.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use ahash::RandomState;
+use weir_config::PortRange;
+
+use super::table::Binding;
+use crate::decision::Nanos;
+use crate::packet::protocol;
+
+/// How long a port rests between two owners (RFC 6888 REQ-8), in nanoseconds.
+pub(super) const REST: Nanos = 120_000_000_000;
+/// The last of the well-known ports, which are for servers (RFC 6335 section 6).
+const WELL_KNOWN: u16 = 1023;
+const WORDS: usize = 1024;
+/// Ports whose lowest bit is 0, and those whose is 1.
+const PARITY: [u64; 2] = [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa];
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Protocols whose ports (of ICMP: identifiers) are handed out, each from a space of its own.
+pub(super) const PROTOCOLS: [u8; 4] = [protocol::TCP, protocol::UDP, protocol::ICMP, protocol::SCTP];
+
+/// Index of a protocol's space; `None` if it has no ports.
+pub(super) fn space(ip_protocol: u8) -> Option<usize> {
+    PROTOCOLS.iter().position(|known| *known == ip_protocol)
+}
+
+/// One external address, with its ports.
+#[derive(Debug)]
+pub(super) struct ExternalAddress {
+    /// The address.
+    pub(super) ip: Ipv4Addr,
+    spaces: [Mutex<Space>; 4],
+    clock: Arc<AtomicU64>,
+}
+
+/// The ports of one protocol.
+#[derive(Debug, Default)]
+struct Space {
+    /// One bit for each port that is handed out or rests; nothing before the first.
+    taken: Vec<u64>,
+    in_use: u32,
+    /// Ports that rest, and until when, in that order.
+    resting: VecDeque<(Nanos, u16)>,
+    /// Who has a port.
+    owners: HashMap<u16, Weak<Binding>, RandomState>,
+}
+
+/// What is wanted of a port.
+pub(super) struct Wanted<'a> {
+    /// The port to be kept if it is free; its parity and its class (well-known or not) are kept if they can be
+    /// (RFC 4787 REQ-3, REQ-4).
+    pub(super) port: u16,
+    /// Ports that may be given.
+    pub(super) range: PortRange,
+    /// Where the search begins (RFC 6056 section 3.3).
+    pub(super) random: u16,
+    /// Whether a port of the range may be given.
+    pub(super) allowed: &'a dyn Fn(u16) -> bool,
+}
+
+/// A port of an address, given to one owner. Dropping it gives the port back.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) address: Arc<ExternalAddress>,
+    space: usize,
+    pub(super) port: u16,
+    /// Whether anybody has heard of it, so that it has to rest.
+    pub(super) known: std::sync::atomic::AtomicBool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let rest = *self.known.get_mut();
+        self.address.give_back(self.space, self.port, rest);
+    }
+}
+
+impl ExternalAddress {
+    /// An address, all of whose ports are free. `clock` is the engine's, as far as anybody has told.
+    pub(super) fn new(ip: Ipv4Addr, clock: Arc<AtomicU64>) -> Self {
+        Self { ip, spaces: Default::default(), clock }
+    }
+
+    /// Hands out a port of a protocol. `None` if none is free.
+    pub(super) fn lease(self: &Arc<Self>, space: usize, wanted: &Wanted<'_>) -> Option<Lease> {
+        let port = lock(self.spaces.get(space)?).take(wanted, self.clock.load(Ordering::Relaxed))?;
+        Some(Lease { address: Arc::clone(self), space, port, known: false.into() })
+    }
+
+    /// Says who has a port that was handed out.
+    pub(super) fn publish(&self, space: usize, port: u16, owner: Weak<Binding>) {
+        if let Some(space) = self.spaces.get(space) {
+            lock(space).owners.insert(port, owner);
+        }
+    }
+
+    /// Who has a port.
+    pub(super) fn owner(&self, space: usize, port: u16) -> Option<Arc<Binding>> {
+        // The lock is gone when the binding is let go.
+        let owner = lock(self.spaces.get(space)?).owners.get(&port).cloned();
+        owner?.upgrade()
+    }
+
+    /// Everybody who has a port of a protocol.
+    pub(super) fn owners(&self, space: usize) -> Vec<Weak<Binding>> {
+        self.spaces.get(space).map(|space| lock(space).owners.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Ports of a protocol in use, and at rest.
+    pub(super) fn usage(&self, space: usize) -> (u32, u32) {
+        let Some(space) = self.spaces.get(space) else { return (0, 0) };
+        let space = lock(space);
+        (space.in_use, u32::try_from(space.resting.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether no port is in use or at rest.
+    pub(super) fn is_idle(&self, now: Nanos) -> bool {
+        self.spaces.iter().all(|space| {
+            let mut space = lock(space);
+            space.wake(now);
+            space.in_use == 0 && space.resting.is_empty()
+        })
+    }
+
+    fn give_back(&self, space: usize, port: u16, rest: bool) {
+        let Some(space) = self.spaces.get(space) else { return };
+        let now = self.clock.load(Ordering::Relaxed);
+        let mut space = lock(space);
+        space.owners.remove(&port);
+        space.in_use = space.in_use.saturating_sub(1);
+        if rest {
+            space.resting.push_back((now.saturating_add(REST), port));
+        } else {
+            space.set(port, false);
+        }
+    }
+}
+
+impl Space {
+    /// Frees the ports that have rested enough.
+    fn wake(&mut self, now: Nanos) {
+        while let Some((_, port)) = self.resting.front().copied().filter(|(ready, _)| *ready <= now) {
+            self.resting.pop_front();
+            self.set(port, false);
+        }
+    }
+
+    fn take(&mut self, wanted: &Wanted<'_>, now: Nanos) -> Option<u16> {
+        if self.taken.is_empty() {
+            self.taken = vec![0; WORDS];
+        }
+        self.wake(now);
+        let port = self.choose(wanted)?;
+        self.set(port, true);
+        self.in_use += 1;
+        Some(port)
+    }
+
+    /// The port itself; one of its class and parity; of its class; any.
+    fn choose(&self, wanted: &Wanted<'_>) -> Option<u16> {
+        let PortRange { first, last } = wanted.range;
+        let port = wanted.port;
+        if (first..=last).contains(&port) && !self.is_taken(port) && (wanted.allowed)(port) {
+            return Some(port);
+        }
+        let parity = PARITY.get(usize::from(port & 1)).copied().unwrap_or(u64::MAX);
+        let class = if port <= WELL_KNOWN {
+            (first, last.min(WELL_KNOWN))
+        } else {
+            (first.max(WELL_KNOWN + 1), last)
+        };
+        [(class, parity), (class, u64::MAX), ((first, last), parity), ((first, last), u64::MAX)]
+            .into_iter()
+            .find_map(|((first, last), mask)| self.search(first, last, mask, wanted))
+    }
+
+    /// A free port from `first` to `last` whose bit is in `mask`: the first from a random one on, round the end.
+    fn search(&self, first: u16, last: u16, mask: u64, wanted: &Wanted<'_>) -> Option<u16> {
+        let size = u32::from(last).checked_sub(u32::from(first))? + 1;
+        let start = first + (u32::from(wanted.random) % size) as u16;
+        self.scan(start, last, mask, wanted).or_else(|| self.scan(first, start.checked_sub(1)?, mask, wanted))
+    }
+
+    fn scan(&self, first: u16, last: u16, mask: u64, wanted: &Wanted<'_>) -> Option<u16> {
+        if first > last {
+            return None;
+        }
+        let (from, to) = (usize::from(first) / 64, usize::from(last) / 64);
+        for (index, taken) in self.taken.iter().enumerate().take(to + 1).skip(from) {
+            let mut free = !taken & mask;
+            if index == from {
+                free &= u64::MAX << (first % 64);
+            }
+            if index == to {
+                free &= u64::MAX >> (63 - last % 64);
+            }
+            while free != 0 {
+                let port = (index * 64) as u16 + free.trailing_zeros() as u16;
+                if (wanted.allowed)(port) {
+                    return Some(port);
+                }
+                free &= free - 1;
+            }
+        }
+        None
+    }
+
+    fn is_taken(&self, port: u16) -> bool {
+        self.taken.get(usize::from(port) / 64).is_some_and(|word| word >> (port % 64) & 1 == 1)
+    }
+
+    fn set(&mut self, port: u16, taken: bool) {
+        if let Some(word) = self.taken.get_mut(usize::from(port) / 64) {
+            let bit = 1 << (port % 64);
+            *word = if taken { *word | bit } else { *word & !bit };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
