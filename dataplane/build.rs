@@ -10,6 +10,7 @@ fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=CLANG");
     let clang = env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let here = env::var("CARGO_MANIFEST_DIR").map_err(|error| format!("CARGO_MANIFEST_DIR: {error}"))?;
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run through cargo")?;
     let object = PathBuf::from(out).join("weir.bpf.o");
     let status = Command::new(&clang)
@@ -22,6 +23,9 @@ fn main() -> Result<(), String> {
             "-Wall",
             "-Werror",
             "-nostdinc",
+            // The object tells where its source lies, and is to be the same wherever it is built.
+            &format!("-ffile-prefix-map={here}=/weir/dataplane"),
+            "-fdebug-compilation-dir=/weir/dataplane",
             "-c",
             SOURCE,
             "-o",

@@ -377,7 +377,7 @@ via = { port = "bare" }
         case(Reason::NatPortsExhausted, few, vec![udp(1, 53), udp(2, 53), udp(3, 53)]),
         case(Reason::NatHostLimit, &format!("{one}\nports-per-host = 1"), vec![udp(1, 53), udp(2, 53)]),
         case(Reason::NatTableFull, one, vec![udp(1, 53), udp(2, 53)])
-            .with("sessions = 512", "sessions = 512\nnat-bindings = 1"),
+            .with("nat-bindings = 512", "nat-bindings = 1"),
         // The same host, by its own address and by a forwarded one: the replies could not be told apart.
         case(
             Reason::SessionClash,

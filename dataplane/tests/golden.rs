@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::config;
-use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, PORTS, Site};
+use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, PORTS, Site, WAN};
 use weir_dataplane::io::pcap::{CaptureReader, CaptureWriter};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::tcp_flags::{ACK, FIN, SYN};
@@ -27,6 +27,24 @@ fn story(site: Site) -> BTreeMap<&'static str, Vec<(u64, Vec<u8>)>> {
     let blue = || Packet::ethernet(HOST, BLUE).ipv4("10.3.0.2", "10.4.0.2");
     let far = || Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2");
     let bridged = || Packet::ethernet(HOST, OTHER).ipv4("10.5.0.1", "10.5.0.2");
+    if site.nat {
+        let wan = |source| Packet::ethernet("02:00:00:00:02:02", WAN).ipv4(source, "192.0.2.7");
+        at(0.01, "lan", lan().udp(5, 4000).payload(b"translated"));
+        at(0.02, "wan", wan("10.2.0.2").udp(4000, 4001).payload(b"to a binding, or to nobody"));
+        at(0.03, "wan", wan("10.2.0.3").udp(9, 55).payload(b"forwarded"));
+        at(0.04, "lan", lan().tcp(4010, 80).flags(SYN));
+        at(0.05, "wan", wan("10.2.0.2").tcp(80, 4010).flags(SYN | ACK));
+        at(0.06, "lan", lan().tcp(4010, 80).flags(ACK).payload(b"GET /"));
+        at(0.07, "lan", lan().echo_request(4020, 1).payload(b"ping"));
+        at(0.08, "wan", wan("10.2.0.2").echo_reply(4020, 1).payload(b"ping"));
+        let quoted = Packet::ethernet(HOST, WAN).ipv4("192.0.2.7", "10.2.0.2").tcp(4010, 80).build_network();
+        at(0.09, "wan", wan("10.2.0.3").icmp(3, 1, [0; 4]).payload(&quoted));
+        at(
+            0.10,
+            "lan",
+            Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "192.0.2.7").udp(4030, 53).payload(b"hairpin"),
+        );
+    }
     // Twice the same, two hours apart: an hour and more of timers in between.
     for day in [0.0, 7200.0] {
         at(day + 0.1, "lan", lan().udp(5, 4000).payload(b"routed"));
@@ -115,10 +133,10 @@ fn check(site: Site, name: &str) {
 
 #[test]
 fn captures_over_an_ipv4_underlay_come_out_as_ever() {
-    check(Site { v6: false, chain: true, ecmp: true }, "site-v4");
+    check(Site { v6: false, chain: true, ecmp: true, nat: false }, "site-v4");
 }
 
 #[test]
 fn captures_over_an_ipv6_underlay_come_out_as_ever() {
-    check(Site { v6: true, chain: true, ecmp: true }, "site-v6");
+    check(Site { v6: true, chain: true, ecmp: true, nat: false }, "site-v6");
 }

@@ -6,8 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::site::{
-    BLUE, CHAINED, HOST, OTHER, PLAIN, PORTS, SIX, Sent, Site, VTEP, WAN, between6, bridged, inner, lan,
-    lan6, repair, to,
+    BLUE, CHAINED, HOST, NATTED, OTHER, PLAIN, PORTS, SIX, Sent, Site, VTEP, WAN, between6, bridged, inner,
+    lan, lan6, repair, to,
 };
 use common::sound::told;
 use common::{Lab, config};
@@ -160,7 +160,7 @@ fn valid(site: Site) -> Vec<Sent> {
 
 #[test]
 fn every_truncation_of_every_kind_of_packet_is_accounted_for() {
-    for site in [PLAIN, CHAINED, SIX] {
+    for site in [PLAIN, CHAINED, SIX, NATTED] {
         let mut lab = Lab::new(&site.text());
         for (port, frame) in valid(site) {
             for len in 0..=frame.len() {
@@ -183,14 +183,14 @@ proptest! {
 
     #[test]
     fn mutations_of_valid_packets_are_accounted_for(
-        (v6, chain) in any::<(bool, bool)>(),
+        (v6, chain, nat) in any::<(bool, bool, bool)>(),
         picks in proptest::collection::vec(
             (any::<proptest::sample::Index>(), proptest::collection::vec((0usize..130, any::<u8>()), 0..4), any::<bool>(),
              proptest::option::weighted(0.2, 0..PORTS.len()), 0u64..20_000),
             1..60,
         ),
     ) {
-        let site = Site { v6, chain, ecmp: true };
+        let site = Site { v6, chain, ecmp: true, nat };
         let frames = valid(site);
         let mut lab = Lab::of(&config(&site.text()));
         for (which, bytes, mend, port, wait) in picks {

@@ -137,8 +137,9 @@ fn decapsulated(site: Site) -> Vec<Vec<u8>> {
 #[test]
 fn cached_packets_sweeps_and_timers_allocate_nothing() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1, "the counter counts");
-    for site in
-        [false, true].into_iter().flat_map(|v6| [false, true].map(|chain| Site { v6, chain, ecmp: true }))
+    for site in [false, true]
+        .into_iter()
+        .flat_map(|v6| [false, true].map(|chain| Site { v6, chain, ecmp: true, nat: false }))
     {
         let mut engine = Engine::with_pool(&config(&site.text()), &common::POOL).unwrap();
         // A TCP connection is opened, and bridge entries are learned.

@@ -11,7 +11,7 @@ use common::sound::{assert_sound, told};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::tcp_flags::{ACK, SYN};
 
-const FOUR: Site = Site { v6: false, chain: false, ecmp: false };
+const FOUR: Site = Site { v6: false, chain: false, ecmp: false, nat: false };
 const SIX: Site = Site { v6: true, ..FOUR };
 
 /// From the host in `blue` to the far end of the tunnel: an IPv4 packet of `len` bytes.

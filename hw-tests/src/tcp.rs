@@ -19,6 +19,7 @@ pub struct Tcp {
     to: Node,
     v6: bool,
     port: u16,
+    by: Option<SocketAddr>,
     rate: Option<u64>,
     patience: Duration,
 }
@@ -44,7 +45,7 @@ pub struct TcpReport {
 
 impl Tcp {
     pub(crate) fn new(from: Node, to: Node) -> Self {
-        Self { from, to, v6: false, port: 5001, rate: None, patience: Duration::from_secs(30) }
+        Self { from, to, v6: false, port: 5001, by: None, rate: None, patience: Duration::from_secs(30) }
     }
 
     /// To the destination's IPv6 address.
@@ -58,6 +59,13 @@ impl Tcp {
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Connects to this address and port (`"203.0.113.7:8443"`), which somebody on the way forwards to the server.
+    #[must_use]
+    pub fn by(mut self, address: &str) -> Self {
+        self.by = Some(address.parse().unwrap_or_else(|e| panic!("{address}: {e}")));
         self
     }
 
@@ -81,6 +89,7 @@ impl Tcp {
         self.from.lab().start();
         let address = SocketAddr::new(choose(&self.to.addresses(), self.v6), self.port);
         let (patience, rate) = (self.patience, self.rate);
+        let by = self.by.unwrap_or(address);
         let (stop, stopped) = mpsc::channel();
         let listening = self.to.state().namespace().inside(move || {
             let any: IpAddr = if address.is_ipv6() { [0; 16].into() } else { [0; 4].into() };
@@ -89,7 +98,7 @@ impl Tcp {
         let listener = listening.unwrap_or_else(|e| panic!("cannot listen on {address}: {e}"));
         let receiver = std::thread::spawn(move || receive(&listener, &stopped, patience));
         let sender = self.from.state().namespace().spawn(move || {
-            let outcome = send(address, bytes, rate, patience);
+            let outcome = send(by, bytes, rate, patience);
             if outcome.is_err() {
                 let _ = stop.send(());
             }

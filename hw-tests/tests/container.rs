@@ -55,10 +55,7 @@ impl Container {
         complete(&mut config, pod, directory, &image.join("rootfs"));
         fs::write(bundle.join("config.json"), config.to_string()).expect("write config.json");
         let log = fs::File::create(directory.join("container.log")).expect("make a log");
-        let child = host
-            .command("runc")
-            .arg("--root")
-            .arg(directory.join("runc"))
+        let child = runc(host, directory)
             .args(["run", "--bundle"])
             .args([bundle.as_os_str(), id.as_ref()])
             .stdin(Stdio::null())
@@ -72,12 +69,11 @@ impl Container {
     fn runc(&self, arguments: &[&str]) -> String {
         let mut words = arguments.to_vec();
         words.insert(1, &self.id);
-        let output =
-            self.host.command("runc").arg("--root").arg(self.directory.join("runc")).args(words).output();
+        let output = runc(&self.host, &self.directory).args(words).output();
         let output = output.expect("run runc");
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "runc {arguments:?}: {text}\n{}", self.log());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "runc {arguments:?}: {text}{said}\n{}", self.log());
         text
     }
 
@@ -118,14 +114,20 @@ impl Drop for Container {
         if std::thread::panicking() {
             eprintln!("the container said:\n{}", self.log());
         }
-        let runc = |words: &[&str]| {
-            let root = self.directory.join("runc");
-            let _ = Command::new("runc").arg("--root").arg(root).args(words).stderr(Stdio::null()).status();
-        };
-        runc(&["delete", "--force", &self.id]);
+        let mut delete = runc(&self.host, &self.directory);
+        let _ = delete.args(["delete", "--force", &self.id]).stderr(Stdio::null()).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// runc, in the network of `host` and the mounts of this process: entering a network namespace by its name would hide the control
+/// groups.
+fn runc(host: &Node, directory: &Path) -> Command {
+    let mut command = host.command("nsenter");
+    command.arg(format!("--mount=/proc/{}/ns/mnt", std::process::id()));
+    command.args(["runc", "--root"]).arg(directory.join("runc"));
+    command
 }
 
 /// What a runtime adds to the image's configuration from the pod.

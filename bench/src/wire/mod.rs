@@ -44,5 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     };
     result.save(args)?;
     record::say(&result.text())?;
-    result.verdict()
+    result.verdict()?;
+    // What was measured until then has been told.
+    stop::check()
 }

@@ -59,9 +59,10 @@ pub(crate) struct Args {
     /// Seconds of a trial
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS")]
     pub(crate) trial: f64,
-    /// Seconds of trials at one load that decide about it (goal duration sum); half of them may be bad (goal exceed ratio 0.5)
-    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
-    pub(crate) duration_sum: f64,
+    /// Seconds of trials at one load that decide about it (goal duration sum): 5, or one trial's; half of them may be bad (goal exceed
+    /// ratio 0.5)
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) duration_sum: Option<f64>,
     /// Most trials in the search of one device under test
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub(crate) trials: usize,
@@ -120,7 +121,7 @@ impl Args {
         self.loss.iter().try_for_each(|loss| within("loss", *loss, 0.0, 99.0))?;
         within("width", self.width, 0.01, 50.0)?;
         within("trial", self.trial, 0.01, 3600.0)?;
-        within("duration-sum", self.duration_sum, self.trial, 86_400.0)?;
+        within("duration-sum", self.duration_sum(), self.trial, 86_400.0)?;
         within("silence", self.silence, 20.0, 1e6)?;
         within("min-rate", self.min_rate, 1.0, 1e9)?;
         [self.max_rate, self.rate].into_iter().flatten().try_for_each(|rate| within("rate", rate, 1.0, 1e9))
@@ -131,13 +132,17 @@ impl Args {
         Duration::from_secs_f64(self.trial)
     }
 
+    pub(crate) fn duration_sum(&self) -> f64 {
+        self.duration_sum.unwrap_or(5f64.max(self.trial))
+    }
+
     pub(crate) fn goals(&self) -> Vec<Goal> {
         let goal = |loss: &f64| Goal {
             loss_ratio: loss / 100.0,
             exceed_ratio: 0.5,
             width: self.width / 100.0,
             final_trial: self.trial,
-            duration_sum: self.duration_sum,
+            duration_sum: self.duration_sum(),
         };
         self.loss.iter().map(goal).collect()
     }

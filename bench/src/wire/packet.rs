@@ -129,7 +129,7 @@ fn transport(
 /// Makes a test packet of a captured one: its UDP or TCP payload becomes pattern and signature. `None` if it has no such payload of
 /// at least 18 bytes, or is a fragment.
 pub(crate) fn adopt(captured: &[u8]) -> Option<Template> {
-    let (start, kept, checksum) = {
+    let (start, kept, checksum, udp) = {
         let packet = SlicedPacket::from_ethernet(captured).ok()?;
         if packet.is_ip_payload_fragmented() {
             return None;
@@ -140,7 +140,7 @@ pub(crate) fn adopt(captured: &[u8]) -> Option<Template> {
             _ => return None,
         };
         let start = (payload.as_ptr() as usize).checked_sub(captured.as_ptr() as usize)?;
-        (start, payload.len(), used.then_some((start - header) + field))
+        (start, payload.len(), used.then_some((start - header) + field), field == 6)
     };
     let filled = kept.checked_sub(LENGTH)?;
     // Ethernet padding goes: the signature stands at the end.
@@ -156,7 +156,7 @@ pub(crate) fn adopt(captured: &[u8]) -> Option<Template> {
         let sum = (sum & 0xffff) + (sum >> 16);
         let new = !(((sum & 0xffff) + (sum >> 16)) as u16);
         // In UDP zero says that there is none.
-        let new = if new == 0 { 0xffff } else { new };
+        let new = if udp && new == 0 { 0xffff } else { new };
         bytes.get_mut(field..field + 2)?.copy_from_slice(&new.to_be_bytes());
     }
     Some(Template { bytes, filled })

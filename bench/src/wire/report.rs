@@ -99,7 +99,7 @@ impl Report {
                 mean_bytes: round(deck.mean(), 1),
                 vxlan: args.vxlan,
                 trial_seconds: args.trial,
-                duration_sum: args.duration_sum,
+                duration_sum: args.duration_sum(),
                 silence_us: args.silence,
             },
             self_test: None,

@@ -4,7 +4,7 @@
 //! [stream.web]
 //! share = 3                                                     # of the rate, beside the other streams
 //! flows = 1000
-//! size = "imix"                                                 # or 64, or [64, 594, 1518]: without frame check sequence
+//! size = "imix"                                                 # or 64, or [64, 590, 1514]: without frame check sequence
 //! source-mac = "02:00:00:00:0a:01"
 //! destination-mac = "02:00:00:00:0d:01"
 //! vlan = 100
@@ -29,8 +29,8 @@ use weir_config::MacAddress;
 /// Shortest and longest frames that are sent, without frame check sequence and before a tunnel's headers.
 pub(crate) const SHORTEST: u16 = 60;
 pub(crate) const LONGEST: u16 = 1600;
-/// The usual mix of lengths: seven of 64 bytes, four of 594, one of 1518 (RFC 6985 calls it IMIX), one after the other.
-const IMIX: [u16; 12] = [64, 594, 64, 64, 594, 64, 1518, 64, 594, 64, 594, 64];
+/// The usual mix of lengths: seven of 64 bytes, four of 590, one of 1514 (RFC 6985 calls it IMIX), one after the other.
+const IMIX: [u16; 12] = [64, 590, 64, 64, 590, 64, 1514, 64, 590, 64, 590, 64];
 
 /// A file of streams.
 #[derive(Debug, Deserialize)]
@@ -150,7 +150,7 @@ impl Size {
 impl std::str::FromStr for Size {
     type Err = String;
 
-    /// As on the command line: `64`, `64,594,1518`, `imix`.
+    /// As on the command line: `64`, `64,590,1514`, `imix`.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "imix" {
             return Ok(Self::Named(Named::Imix));
@@ -339,6 +339,6 @@ mod tests {
     fn imix_has_seven_short_four_middle_and_one_long() {
         let size: Size = "imix".parse().unwrap();
         let count = |wanted: u16| size.list().iter().filter(|size| **size == wanted).count();
-        assert_eq!((count(64), count(594), count(1518)), (7, 4, 1));
+        assert_eq!((count(64), count(590), count(1514)), (7, 4, 1));
     }
 }

@@ -26,12 +26,15 @@ pub(crate) struct Site {
     pub(crate) chain: bool,
     /// Some routes have two next hops.
     pub(crate) ecmp: bool,
+    /// What goes between `lan` and `wan` is translated.
+    pub(crate) nat: bool,
 }
 
 /// Over IPv4, without a chain; with one; over IPv6.
-pub(crate) const PLAIN: Site = Site { v6: false, chain: false, ecmp: false };
+pub(crate) const PLAIN: Site = Site { v6: false, chain: false, ecmp: false, nat: false };
 pub(crate) const CHAINED: Site = Site { chain: true, ..PLAIN };
 pub(crate) const SIX: Site = Site { v6: true, ..PLAIN };
+pub(crate) const NATTED: Site = Site { nat: true, ..PLAIN };
 
 /// A port and a frame for it.
 pub(crate) type Sent = (&'static str, Vec<u8>);
@@ -67,6 +70,9 @@ mac = "{INNER}"
 remote-mac = "{FAR}"
 "#
         );
+        if self.nat {
+            text.push_str(NAT);
+        }
         if self.chain {
             text.push_str(CHAIN);
         }
@@ -132,6 +138,7 @@ frames = 2048
 [limits]
 flows = 256
 sessions = 512
+nat-bindings = 512
 neighbours = 256
 held-packets = 128
 macs = 256
@@ -184,6 +191,25 @@ via = { blackhole = true }
 [[vrf.default.route]]
 prefix = "2001:db8:66::/48"
 via = { blackhole = true }
+"#;
+
+/// The host on `lan` gets an address of its own with few ports, that on the VLAN weir's; both can be reached from `wan`.
+const NAT: &str = r#"
+[service.out.nat]
+snat = [
+    { from = "10.1.0.0/24", to = "192.0.2.7", ports = "4000-4063" },
+    { from = "10.10.0.0/24", to = "masquerade" },
+]
+dnat = [
+    { protocol = "udp", to = "192.0.2.7", to-port = "53-60", forward = "10.10.0.2", forward-port = "1053-1060" },
+    { to = "192.0.2.8", forward = "10.1.0.2" },
+]
+filtering = "endpoint-independent"
+[chain.translated]
+hops = ["out"]
+[[classify]]
+from = ["port.lan", "port.lan.10", "port.wan"]
+chain = "translated"
 "#;
 
 const CHAIN: &str = r#"

@@ -7,6 +7,7 @@ mod bridge;
 mod cross_connect;
 mod lifecycle;
 mod mtu;
+mod nat;
 mod queues;
 mod reload;
 mod router;
