@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::common::record;
+use crate::common::stats::median;
 use crate::pipeline::report::{Figures, Record};
 
 const BEGIN: &str = "<!-- weir-bench report: ";
@@ -63,17 +64,21 @@ fn origin(record: &Record) -> String {
     let (machine, settings) = (&record.machine, &record.settings);
     let day = machine.date.split('T').next().unwrap_or_default();
     let t0 = match record.t0_cycles {
-        Some(t0) => format!("; T0, DPDK's `testpmd io`, cost {t0:.1} cycles in the same run"),
+        Some(t0) => {
+            let median = median(record.t0_repeats.iter().copied());
+            format!("; T0, DPDK's `testpmd io`, cost {t0:.1} cycles in the same run (median {median:.1})")
+        }
         None => String::new(),
     };
     format!(
-        "{day}, commit {}: {} ({} cores, one used), time-stamp counter {:.3} GHz, Linux {}, {}; {}-byte frames in {} \
-         pages, {} repeats{t0}.\n",
+        "{day}, commit {}: {} ({} cores, one used), time-stamp counter {:.3} GHz, Linux {}, load {}, {}; {}-byte frames \
+         in {} pages, {} repeats{t0}.\n",
         machine.short_commit(),
         machine.cpu,
         machine.cpus,
         machine.tsc_ghz,
         machine.kernel,
+        machine.load,
         machine.flags.join(", "),
         settings.frames,
         settings.frame_pages,
@@ -93,14 +98,15 @@ fn times(figures: &Figures, peer: Option<f64>) -> String {
 /// For whoever wants to know roughly.
 fn summary(record: &Record) -> String {
     let mut text = String::from(
-        "\n| what the engine does | cycles a packet | ns | million packets a second | ÷ T0 | Open vSwitch takes |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: |\n",
+        "\n| | what the engine does | cycles a packet | ns | million packets a second | ÷ T0 | Open vSwitch takes |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for figures in record.results.iter().filter(|figures| !figures.hostile) {
         let burst = if figures.burst == 1 { ", one packet at a time" } else { "" };
         let _ = writeln!(
             text,
-            "| {}{burst} | {:.0} | {:.1} | {:.1} | {} | {} |",
+            "| {} | {}{burst} | {:.0} | {:.1} | {:.1} | {} | {} |",
+            figures.workload,
             figures.title,
             figures.pipeline_cycles,
             figures.ns,
