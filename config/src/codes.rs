@@ -81,6 +81,7 @@ codes! {
     NODE_UNKNOWN = "node-unknown", "The file has `[node]` sections, and weir was not told which node it is (warning).";
     OTHER_NODES = "other-nodes", "A node that no `[node]` section is for would refuse the file (warning).";
     TOO_MANY = "too-many", "There are more findings than are shown.";
+    DOES_NOT_FIT = "does-not-fit", "The machine has less memory than the configuration asks for.";
     BAD_ROUTE = "bad-route", "An item of ROUTES does not follow its grammar.";
 }
 

@@ -32,7 +32,8 @@ pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, Related, Severity};
 pub use diff::{Change, ChangeKind, diff};
 pub use environment::from_environment;
 pub use load::{
-    LoadError, Loaded, from_json, load, load_json, load_json_for, load_str, load_str_everywhere, load_str_for,
+    LoadError, Loaded, does_not_fit, from_json, load, load_json, load_json_for, load_str,
+    load_str_everywhere, load_str_for,
 };
 pub use mac::{MacAddress, MacAddressError};
 pub use model::*;

@@ -209,6 +209,18 @@ pub fn load_json_for(file_name: &str, text: &str, identity: &Identity) -> Result
     }
 }
 
+/// A finding that only a running machine makes: what TOML text says at a path of keys asks for more memory than there is.
+/// Points at the path's value, or, where the text has none, at what is nearest.
+pub fn does_not_fit(file_name: &str, text: &str, path: &[String], message: &str) -> Diagnostic {
+    let (root, _) = tree::from_toml(text);
+    let mut sink = Sink::for_toml(file_name, text, &root);
+    sink.report(path, At::Value, error(codes::DOES_NOT_FIT, message));
+    let found = sink.finish().pop();
+    found.unwrap_or_else(|| {
+        Diagnostic::new(file_name, Severity::Error, codes::DOES_NOT_FIT, message.to_owned())
+    })
+}
+
 fn finish(root: &Node, mut sink: Sink<'_>, identity: &Identity) -> Result<Loaded, Diagnostics> {
     if sink.has_errors() {
         return Err(Diagnostics(sink.finish()));
@@ -240,6 +252,21 @@ mod tests {
         let binary = folder.path().join("binary.toml");
         std::fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
         assert!(matches!(load(&binary), Err(LoadError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_shown_at_its_place() {
+        let text = "[limits]\nsessions = 9\nflows = 16777216\n";
+        let at = ["limits".to_owned(), "flows".to_owned()];
+        let found = does_not_fit("weir.toml", text, &at, "limits.flows = 16777216 takes 9000 MiB");
+        assert_eq!((found.line, found.column, found.code), (3, 9, "does-not-fit"));
+        assert!(
+            found
+                .to_string()
+                .starts_with("weir.toml:3:9: error[does-not-fit]: limits.flows = 16777216 takes 9000 MiB")
+        );
+        let without = does_not_fit("weir.toml", "[port.a]\n", &at, "too large");
+        assert_eq!((without.line, without.code), (1, "does-not-fit"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use weir_config::{CODES, Diagnostics, Severity, load_str, load_str_everywhere};
 
 /// Codes that no short text can give: of the file system, of environment variables, of too many findings.
-const ELSEWHERE: &[&str] = &["unreadable", "bad-route", "too-many"];
+const ELSEWHERE: &[&str] = &["unreadable", "bad-route", "too-many", "does-not-fit"];
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/diagnostics");

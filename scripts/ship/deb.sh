@@ -1,27 +1,33 @@
 #!/usr/bin/env bash
 # Builds the Debian package, checks it with lintian, and installs, upgrades, removes and purges it in a fresh Debian.
 #   scripts/ship/deb.sh            all of it
-#   scripts/ship/deb.sh build      only the package: target/debian/weir_VERSION_ARCH.deb
+#   scripts/ship/deb.sh build      only the package, checked: target/debian/weir_VERSION_ARCH.deb
+#   scripts/ship/deb.sh prove      only the rest, with the package that is there
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/ship/chroot.sh
 export PATH="$HOME/.cargo/bin:$PATH"
 
-if ! cargo deb --version >/dev/null 2>&1; then
-    echo "deb: installing cargo-deb"
-    cargo install cargo-deb --locked
-fi
 scripts/ship/packages.sh lintian debootstrap
 
-cargo build --release --bin weir
-cargo run -q -p weir --example manual -- target/package
-rm -f target/debian/weir_*.deb
-cargo deb -q -p weir --no-build
-package=$(ls target/debian/weir_*.deb)
-echo "deb: $package, $(stat -c %s "$package") bytes"
-lintian --fail-on error,warning --display-level '>=warning' "$package"
-echo "deb: lintian has nothing to say"
+build() {
+    if ! cargo deb --version >/dev/null 2>&1; then
+        echo "deb: installing cargo-deb"
+        cargo install cargo-deb --locked
+    fi
+    cargo build --release --bin weir
+    cargo run -q -p weir --example manual -- target/package
+    rm -f target/debian/weir_*.deb
+    cargo deb -q -p weir --no-build
+    package=$(ls target/debian/weir_*.deb)
+    echo "deb: $package, $(stat -c %s "$package") bytes"
+    lintian --fail-on error,warning --display-level '>=warning' "$package"
+    echo "deb: lintian has nothing to say"
+}
+
+if [[ ${1:-} != prove ]]; then build; fi
 if [[ ${1:-} == build ]]; then exit; fi
+package=$(ls target/debian/weir_*.deb)
 
 root=$(fresh_root deb)
 trap 'remove_root "$root"' EXIT
@@ -50,7 +56,7 @@ dpkg-deb -R "$package" "$newer/tree"
 sed -i 's/^Version: .*/&.1/' "$newer/tree/DEBIAN/control"
 echo '# from a newer package' >>"$newer/tree/etc/weir/weir.toml"
 (cd "$newer/tree" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
-dpkg-deb -q -b "$newer/tree" "$root/newer.deb"
+dpkg-deb -q -Zgzip -z1 -b "$newer/tree" "$root/newer.deb"
 rm -rf "$newer"
 inside dpkg -i --force-confold /newer.deb
 [[ $(inside dpkg-query -W -f '${Version}' weir) == *.1 ]] || fail "it was not upgraded"

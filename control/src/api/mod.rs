@@ -22,7 +22,7 @@ use error::ApiError;
 /// Entries of `flows`, `sessions` and `nat` unless `limit` says otherwise.
 pub const DEFAULT_LIMIT: usize = 1000;
 /// The largest body that is read, bytes.
-pub const BODY_LIMIT: usize = 8 << 20;
+pub const BODY_LIMIT: usize = 32 << 20;
 
 /// Every path.
 pub fn router(manager: Arc<Manager>) -> Router {

@@ -47,12 +47,16 @@ lists! {
     neighbours "neighbours"
     tunnels "tunnels"
     macs "macs"
-    tables "tables"
 }
 
 pub(crate) async fn pipeline(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let (pipeline, rules) = ask(&manager, |engine| (engine.pipeline(), engine.rules())).await;
     Json(json!({ "pipeline": pipeline, "rules": rules }))
+}
+
+pub(crate) async fn tables(State(manager): State<Arc<Manager>>) -> Json<Value> {
+    let (tables, process) = ask(&manager, |engine| (engine.tables(), engine.process_memory())).await;
+    Json(json!({ "tables": tables, "process": process }))
 }
 
 #[derive(Deserialize)]

@@ -265,7 +265,7 @@ impl Manager {
                 return Err(Refusal { code: "draining", message, diagnostics: Vec::new() });
             }
             let complete = self.complete(&loaded.config)?;
-            self.engine.apply(&complete).map_err(Refusal::by_the_engine)?;
+            self.engine.apply(&complete).map_err(|error| Refusal::by_the_engine(&error, &loaded.origin))?;
             let applied_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
             self.set_running(Running {
                 written: loaded.config,

@@ -14,6 +14,7 @@ pub const KEPT: &[(CapabilitySet, &str)] = &[
     (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
     (CapabilitySet::IPC_LOCK, "CAP_IPC_LOCK"),
     (CapabilitySet::BPF, "CAP_BPF"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
 ];
 /// Stands in for CAP_BPF where that is missing: kernels before 5.8.
 const INSTEAD_OF_BPF: (CapabilitySet, &str) = (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN");
@@ -107,8 +108,8 @@ mod tests {
     #[test]
     fn only_what_ports_need_is_kept_and_sys_admin_only_in_place_of_bpf() {
         let all = CapabilitySet::from_bits_retain((1 << 41) - 1);
-        assert_eq!(list(wanted(all)), "CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_BPF");
-        let old = all - CapabilitySet::BPF;
+        assert_eq!(list(wanted(all)), "CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_BPF CAP_PERFMON");
+        let old = all - CapabilitySet::BPF - CapabilitySet::PERFMON;
         assert_eq!(list(wanted(old)), "CAP_NET_ADMIN CAP_NET_RAW CAP_IPC_LOCK CAP_SYS_ADMIN");
         assert_eq!(list(wanted(CapabilitySet::CHOWN)), "no capability");
     }

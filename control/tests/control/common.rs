@@ -19,8 +19,8 @@ use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
     AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
-    PipelineStatus, PortStatus, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus, WorkerTableStatus,
 };
 
 /// The data plane's stand-in.
@@ -54,7 +54,7 @@ impl Fake {
 impl Engine for Fake {
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {
         if let Some(reason) = self.refuse.lock().unwrap().clone() {
-            return Err(ApplyError(reason));
+            return Err(ApplyError::from(reason));
         }
         self.applied.lock().unwrap().push(config.clone());
         Ok(self.generation.fetch_add(1, Ordering::Relaxed) + 1)
@@ -234,7 +234,19 @@ impl Engine for Fake {
     }
 
     fn tables(&self) -> Vec<TableStatus> {
-        vec![TableStatus { table: "flows".to_owned(), used: 2, limit: 131_072 }]
+        vec![TableStatus {
+            table: "flows".to_owned(),
+            used: 2,
+            limit: 131_072,
+            bytes: 40 << 20,
+            bytes_used: 640,
+            pages: "heap".to_owned(),
+            workers: vec![WorkerTableStatus { worker: 0, used: 2, bytes: 40 << 20 }],
+        }]
+    }
+
+    fn process_memory(&self) -> ProcessMemory {
+        ProcessMemory { resident: 80 << 20, huge: 32 << 20, transparent: 2 << 20, available: 1 << 30 }
     }
 
     fn kernel_neighbour(&self, interface: &str, ip: IpAddr, mac: Option<MacAddress>) {

@@ -128,3 +128,65 @@ fn a_missing_device_is_named_and_nothing_stays_behind() {
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn an_instance_of_default_size_takes_less_than_300_mib_and_says_what_for() {
+    if !with_a_wire("an_instance_of_default_size_takes_less_than_300_mib_and_says_what_for") {
+        return;
+    }
+    const MIB: u64 = 1 << 20;
+    let directory = tempfile::tempdir().unwrap();
+    let config = write(directory.path(), "weir.toml", CONFIG);
+    let socket = directory.path().join("weir.sock");
+    let mut child = start(&config, &socket);
+    let answer = show(&socket, "memory").unwrap();
+    let told = |key: &str| answer["process"][key].as_u64().unwrap();
+    assert!(told("resident") + told("huge") < 300 * MIB, "{answer:#}");
+    // The kernel's own figure, read from outside.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let seen = 1024 * line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
+    assert!(seen.abs_diff(told("resident")) < 32 * MIB, "{seen} seen, {answer:#}");
+    let table = |name: &str| {
+        let tables = answer["tables"].as_array().unwrap();
+        tables.iter().find(|table| table["table"] == name).unwrap().clone()
+    };
+    for name in ["flows", "sessions", "frames", "neighbours", "routes"] {
+        let table = table(name);
+        let (bytes, used) = (table["bytes"].as_u64().unwrap(), table["bytes_used"].as_u64().unwrap());
+        assert!(bytes > 0 && used <= bytes, "{table:#}");
+    }
+    let flows = table("flows");
+    let workers = flows["workers"].as_array().unwrap();
+    let sum: u64 = workers.iter().map(|worker| worker["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(Some(sum), flows["bytes"].as_u64());
+    assert!(["2 MB", "4 KB"].contains(&table("frames")["pages"].as_str().unwrap()), "{answer:#}");
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn limits_that_the_machine_cannot_hold_are_refused_at_their_place() {
+    if !with_a_wire("limits_that_the_machine_cannot_hold_are_refused_at_their_place") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = write(directory.path(), "weir.toml", &format!("[limits]\nflows = 16777216\n{CONFIG}"));
+    let socket = directory.path().join("weir.sock");
+    let mut command = Command::new("prlimit");
+    let output = command
+        .args(["--as=4294967296", env!("CARGO_BIN_EXE_weir"), "run", "--config", &config, "--socket"])
+        .arg(&socket)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("weir.toml:2:9: error[does-not-fit]: limits.flows = 16777216 takes "), "{text}");
+    assert!(text.contains("lower limits.flows"), "{text}");
+    assert!(!socket.exists());
+    // Nothing is lost: the interface is as it was, and a configuration that fits starts.
+    let good = write(directory.path(), "weir.toml", CONFIG);
+    let mut child = start(&good, &socket);
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -37,6 +37,11 @@ impl AdjacencyTable {
         }
     }
 
+    /// Memory of a table of `capacity` entries, in bytes.
+    pub fn bytes_for(capacity: usize) -> usize {
+        capacity * (size_of::<AtomicU64>() + size_of::<AtomicU32>())
+    }
+
     /// Number of entries.
     pub fn capacity(&self) -> usize {
         self.words.len()

@@ -53,6 +53,11 @@ impl MeterTable {
         Self { buckets: (0..capacity).map(|_| Bucket::default()).collect(), workers }
     }
 
+    /// Memory of a table of `capacity` buckets, in bytes.
+    pub fn bytes_for(capacity: usize) -> usize {
+        capacity * size_of::<Bucket>()
+    }
+
     /// Number of buckets.
     pub fn capacity(&self) -> usize {
         self.buckets.len()

@@ -170,6 +170,11 @@ pub struct MacTable {
 }
 
 impl MacTable {
+    /// Memory of `addresses` addresses, in bytes, about: it is taken as they come.
+    pub fn bytes_for(addresses: usize) -> usize {
+        addresses * (size_of::<Entry>() + 2 * (size_of::<(Key, usize)>() + 1))
+    }
+
     /// A table of at most `capacity` addresses (`limits.macs`).
     pub fn new(capacity: usize) -> Self {
         let inner = Inner {

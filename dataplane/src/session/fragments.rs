@@ -65,6 +65,11 @@ impl FragmentTable {
         Self { notes: Mutex::default(), capacity }
     }
 
+    /// Memory of `notes` notes, in bytes, about: it is taken as they come.
+    pub fn bytes_for(notes: usize) -> usize {
+        notes * 2 * (size_of::<(Key, Note)>() + 1)
+    }
+
     /// Notes in use, expired ones that were not yet needed included, and the bound.
     pub fn usage(&self) -> (u64, u64) {
         let used = self.notes.lock().map_or(0, |notes| notes.by_key.len());

@@ -49,5 +49,7 @@ impl Hasher for Brought {
     fn write(&mut self, _: &[u8]) {}
 }
 
+/// What a map's place holds.
+pub(super) type Entry = (Key, (SessionId, Direction));
 /// Sessions by key.
 pub(super) type Shard = HashMap<Key, (SessionId, Direction), BuildHasherDefault<Brought>>;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
-use super::shard::{Key, Shard};
+use super::shard::{Entry, Key, Shard};
 use super::slots::{Content, FreeSlots, Session, Slot, lock};
 use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
@@ -142,6 +142,15 @@ impl SessionTable {
             refused: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
+    }
+
+    /// Memory of a table of at most `capacity` sessions, in bytes.
+    pub fn bytes_for(capacity: usize) -> usize {
+        let slots = FreeSlots::slots_for(capacity);
+        // A map grows by powers of two and keeps an eighth free.
+        let places = ((2 * capacity / SHARDS + 1) * 8).div_ceil(7).next_power_of_two();
+        let free = size_of::<(Nanos, u32)>();
+        slots * (size_of::<Slot>() + free + size_of::<u32>()) + SHARDS * places * (size_of::<Entry>() + 1)
     }
 
     /// The session of a packet with `tuple` in `domain` (see [`super::session_domain`]). `None` also if the packet is a SYN

@@ -23,6 +23,7 @@ use super::core::{Core, CoreParts};
 use super::cores;
 use super::devices::LOOK;
 use super::error::ApplyError;
+use super::memory::{self, Private};
 use super::ports::{BUSY, OpenPort, facts, open, ring_size};
 use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, PATIENCE, Queue, Worker};
 use super::status::{Counters, Stopped};
@@ -113,6 +114,7 @@ impl Dataplane {
         if let Some((_, pool)) = pools.iter().find(|(memory, _)| memory == wanted) {
             return Ok(Arc::clone(pool));
         }
+        memory::frames_fit(wanted)?;
         let frame_size = u16::try_from(wanted.frame_size).unwrap_or(2048);
         let memory = FrameMemory::map(wanted.frames, frame_size, wanted.huge_pages)?;
         pools.push((wanted.clone(), FramePool::new(memory)));
@@ -204,6 +206,7 @@ impl Running {
         }
         let queue_count: usize = queues.iter().map(|(_, queues)| queues.len()).sum();
         let cores = cores::choose(available, &config.workers.cores, queue_count);
+        memory::tables_fit(config, cores.len())?;
         let seed = random();
         let shared = Shared::new(config, cores.len(), seed);
         let clock = Clock::start();
@@ -222,7 +225,9 @@ impl Running {
                 held: config.limits.held_packets as usize,
                 seed: std::array::from_fn(|_| random()),
             });
-            let (door, mail) = run::door(Arc::clone(&engine.counters), core.id, config.limits.flows as usize)
+            let private = Private::of(&engine.flows, &config.limits, cores.len());
+            let flows = config.limits.flows as usize;
+            let (door, mail) = run::door(Arc::clone(&engine.counters), core.id, flows, private)
                 .map_err(|error| ApplyError::Worker { worker, reason: error.to_string() })?;
             doors.push(door);
             parts.push((engine, mail, *core));

@@ -1,6 +1,7 @@
 //! Why a configuration could not be put in force.
 
 use super::cores;
+use super::memory::DoesNotFit;
 use super::run::MAX_PORTS;
 
 /// Why the data plane could not be started, or a configuration not be put in force.
@@ -23,6 +24,9 @@ pub enum ApplyError {
     /// No memory for frames.
     #[error("{0}")]
     Memory(#[from] crate::frame::MemoryError),
+    /// Limits that this machine's memory cannot hold.
+    #[error("{0}")]
+    DoesNotFit(#[from] DoesNotFit),
     /// The cores asked for cannot be had.
     #[error("{0}")]
     Cores(#[from] cores::CoresError),

@@ -20,6 +20,7 @@ use super::core::Core;
 use super::counters::CounterBlock;
 use super::display;
 use super::idle::Silence;
+use super::memory::Private;
 use super::status::FlowStatus;
 use super::tick::Ticker;
 
@@ -90,6 +91,7 @@ pub(super) struct Door {
     pub(super) counters: Arc<CounterBlock>,
     pub(super) core: usize,
     pub(super) flow_capacity: usize,
+    pub(super) private: Private,
 }
 
 impl Door {
@@ -164,6 +166,7 @@ pub(super) fn door(
     counters: Arc<CounterBlock>,
     core: usize,
     flow_capacity: usize,
+    private: Private,
 ) -> std::io::Result<(Arc<Door>, Receiver<Mail>)> {
     let (mail, receiver) = crossbeam_channel::bounded(MAILBOX);
     let door = Door {
@@ -174,6 +177,7 @@ pub(super) fn door(
         counters,
         core,
         flow_capacity,
+        private,
     };
     Ok((Arc::new(door), receiver))
 }

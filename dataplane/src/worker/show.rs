@@ -14,8 +14,8 @@ use crate::snapshot::Snapshot;
 use super::dataplane::{Dataplane, Running};
 use super::status::{
     AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
-    PipelineStatus, PortStatus, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus, SessionStatus,
-    TableStatus, TunnelStatus, WorkerStatus,
+    PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus,
+    SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -304,33 +304,14 @@ impl Dataplane {
         })
     }
 
-    /// The use of every bounded table.
+    /// The use of every table, and what it takes in memory.
     pub fn tables(&self) -> Vec<TableStatus> {
-        self.ask(|running, snapshot| {
-            let tables = &snapshot.tables;
-            let (sessions, macs) = (tables.sessions.counters(), tables.macs.counters());
-            let meters = running.shared.services.meters.counters();
-            let (fragments, nat) = (tables.fragments.usage(), tables.nat.counters());
-            let limits = &snapshot.config.limits;
-            let workers = running.doors();
-            let sum = |of: fn(&super::counters::CounterBlock) -> u64| {
-                workers.iter().map(|door| of(&door.counters)).sum::<u64>()
-            };
-            let frames = u64::from(running.pool.memory().frames());
-            [
-                ("flows", sum(|c| c.flows.get()), workers.iter().map(|door| door.flow_capacity as u64).sum()),
-                ("sessions", sessions.in_use, sessions.capacity),
-                ("neighbours", tables.neighbours.len() as u64, u64::from(limits.neighbours)),
-                ("macs", macs.in_use, macs.capacity),
-                ("meters", meters.in_use, meters.capacity),
-                ("nat-bindings", nat.in_use, nat.capacity),
-                ("fragments", fragments.0, fragments.1),
-                ("held", sum(|c| c.held.get()), u64::from(limits.held_packets) * workers.len() as u64),
-                ("frames", frames - running.pool.available() as u64, frames),
-            ]
-            .map(|(table, used, limit)| TableStatus { table: table.to_owned(), used, limit })
-            .into()
-        })
+        self.ask(super::tables::tables)
+    }
+
+    /// The process's memory.
+    pub fn process_memory(&self) -> ProcessMemory {
+        super::memory::of_process()
     }
 }
 

@@ -330,13 +330,46 @@ pub struct RuleLookupStatus {
     pub most_regions: u64,
 }
 
-/// Use of one bounded table.
+/// Use of one table.
 #[derive(Clone, Debug, Serialize)]
 pub struct TableStatus {
-    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "nat-bindings", "fragments", "frames", "held".
+    /// Table name: "flows", "sessions", "neighbours", "macs", "meters", "nat-bindings", "fragments", "frames", "held",
+    /// "routes", "rules".
     pub table: String,
     /// Entries in use.
     pub used: u64,
-    /// Bound.
+    /// Bound; 0 for what only the configuration bounds.
     pub limit: u64,
+    /// Memory that it has, in bytes. What grows by use is counted as it is now.
+    pub bytes: u64,
+    /// Of that what entries in use take, in bytes, about.
+    pub bytes_used: u64,
+    /// Pages that it lies on: `2 MB`, `transparent 2 MB`, `4 KB`, or `heap`, whose pages are the allocator's.
+    pub pages: String,
+    /// What each worker has of it, if it is private to workers.
+    pub workers: Vec<WorkerTableStatus>,
+}
+
+/// One worker's part of a table.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerTableStatus {
+    /// The worker.
+    pub worker: usize,
+    /// Entries in use.
+    pub used: u64,
+    /// Memory in bytes.
+    pub bytes: u64,
+}
+
+/// The process's memory as the kernel sees it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ProcessMemory {
+    /// Resident, reserved huge pages not counted.
+    pub resident: u64,
+    /// In reserved huge pages.
+    pub huge: u64,
+    /// Of the resident memory, in transparent huge pages.
+    pub transparent: u64,
+    /// What the process may still take: of the machine, or of its control group.
+    pub available: u64,
 }

@@ -9,8 +9,8 @@ use weir_hw_tests::{Lab, Node, WeirBox, eventually};
 use crate::tracer::Stopped;
 use crate::{ROUTER, read, threads, worker};
 
-/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_BPF.
-const KEPT: u64 = 1 << 12 | 1 << 13 | 1 << 14 | 1 << 39;
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK, CAP_BPF and CAP_PERFMON.
+const KEPT: u64 = 1 << 12 | 1 << 13 | 1 << 14 | 1 << 38 | 1 << 39;
 
 fn router(lab: &Lab) -> (Node, WeirBox, Node) {
     let weir = lab.weir(ROUTER);

@@ -253,13 +253,51 @@ pub(super) fn pipeline(answer: &Value) -> String {
 }
 
 pub(super) fn memory(answer: &Value) -> String {
-    let mut table = Table::new(&[("TABLE", Left), ("USED", Right), ("LIMIT", Right), ("USE", Right)]);
+    let mut table = Table::new(&[
+        ("TABLE", Left),
+        ("USED", Right),
+        ("LIMIT", Right),
+        ("USE", Right),
+        ("MEMORY", Right),
+        ("OF IT USED", Right),
+        ("PAGES", Left),
+    ]);
     for entry in items(&answer["tables"]) {
         let share = match (entry["used"].as_u64(), entry["limit"].as_u64()) {
             (Some(used), Some(limit)) if limit > 0 => format!("{} %", used.saturating_mul(100) / limit),
             _ => "-".to_owned(),
         };
-        table.row([cell(&entry["table"]), cell(&entry["used"]), cell(&entry["limit"]), share]);
+        let limit = if entry["limit"] == 0 { "-".to_owned() } else { cell(&entry["limit"]) };
+        let (memory, used) = (size(&entry["bytes"]), size(&entry["bytes_used"]));
+        table.row([
+            cell(&entry["table"]),
+            cell(&entry["used"]),
+            limit,
+            share,
+            memory,
+            used,
+            cell(&entry["pages"]),
+        ]);
+        for part in items(&entry["workers"]) {
+            let (name, empty) = (format!("  worker {}", cell(&part["worker"])), String::new);
+            table.row([name, cell(&part["used"]), empty(), empty(), size(&part["bytes"]), empty(), empty()]);
+        }
     }
+    let process = &answer["process"];
+    let [resident, huge, transparent, available] =
+        ["resident", "huge", "transparent", "available"].map(|key| size(&process[key]));
     table.render("no tables")
+        + &format!(
+            "process: {resident} resident, {transparent} of it in transparent huge pages; {huge} in reserved huge pages; \
+             {available} more can be had\n"
+        )
+}
+
+/// Bytes for people.
+fn size(bytes: &Value) -> String {
+    match bytes.as_u64() {
+        None => "-".to_owned(),
+        Some(bytes) if bytes >= 10 << 20 => format!("{} MiB", bytes >> 20),
+        Some(bytes) => format!("{} KiB", bytes.div_ceil(1024)),
+    }
 }

@@ -121,6 +121,13 @@ struct Inner {
 }
 
 impl NeighbourTable {
+    /// Memory of `entries` neighbours, in bytes, about: it is taken as they come.
+    pub fn bytes_for(entries: usize) -> usize {
+        let number = size_of::<((ScopeId, IpAddr), AdjacencyId)>();
+        let due = size_of::<(Nanos, AdjacencyId)>();
+        entries * (size_of::<Option<Entry>>() + 2 * number + 2 * due)
+    }
+
     /// A table of at most `limit` neighbours. Freed adjacencies rest for a minute, so `adjacencies` may be given more room
     /// than `limit` to keep a busy table from refusing meanwhile.
     pub fn new(adjacencies: Arc<AdjacencyTable>, limit: usize) -> Self {

@@ -230,6 +230,13 @@ impl NatTable {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Memory of `bindings` bindings, in bytes, about: it is taken as they come. Maps of external ports are not counted.
+    pub fn bytes_for(bindings: usize) -> usize {
+        let place = size_of::<(InsideKey, Weak<Binding>)>() + 1;
+        // Reference counts stand in front of a binding; a map keeps up to half of its places free.
+        bindings * (size_of::<Binding>() + 2 * size_of::<usize>() + 2 * place)
+    }
+
     /// Tells the time, by which ports rest.
     pub fn tick(&self, now: Nanos) {
         self.inner.clock.fetch_max(now, Ordering::Relaxed);

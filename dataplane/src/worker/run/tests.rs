@@ -40,7 +40,7 @@ impl Bench {
                 held: 64,
                 seed: [7; 8],
             });
-            let (door, mail) = door(Arc::clone(&core.counters), id, 1024).unwrap();
+            let (door, mail) = door(Arc::clone(&core.counters), id, 1024, Private::default()).unwrap();
             doors.push(door);
             parts.push((core, mail));
         }
