@@ -262,7 +262,8 @@ proptest! {
         hosts in any::<[u8; 4]>(),
         ports in any::<[u16; 4]>(),
         payload in proptest::collection::vec(any::<u8>(), 0..60),
-        cut in 28..100usize,
+        // Half of TCP's checksum cannot be followed: its carry is not quoted.
+        cut in (28..100usize).prop_filter("cuts a checksum in two", |cut| *cut != 37),
         options in any::<bool>(),
     ) {
         let [p, q, new_p, new_q] = ports;
