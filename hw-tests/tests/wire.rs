@@ -1,5 +1,7 @@
 //! The benchmark's generator and sink, and weir between them: every packet is accounted for, and nothing is left behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

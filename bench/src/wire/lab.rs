@@ -1,6 +1,6 @@
 //! Network namespaces without a name, that are gone when the process is, however it ends; devices in them; commands in them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -95,7 +95,7 @@ impl Namespace {
             let log = std::fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
             let both = log.try_clone().map_err(|error| error.to_string())?;
             let child = wrapped.stdin(Stdio::null()).stdout(log).stderr(both).spawn();
-            child.map_err(|error| format!("cannot run {}: {error}", program.display()))
+            child.map_err(|error| format!("cannot run {}: {error}", Path::new(&program).display()))
         })
     }
 
