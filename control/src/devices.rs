@@ -196,7 +196,7 @@ mod tests {
         let pci = devices.filter_map(|entry| {
             let link = std::fs::canonicalize(entry.path().join("device")).ok()?;
             let is_pci = |part: &&str| matches!(DeviceName::parse_value(part), Some(DeviceName::Pci(_)));
-            let address = link.iter().filter_map(|part| part.to_str()).filter(is_pci).last()?.to_owned();
+            let address = link.iter().filter_map(|part| part.to_str()).rfind(is_pci)?.to_owned();
             Some((address, entry.file_name().to_string_lossy().into_owned()))
         });
         for (address, device) in pci {
