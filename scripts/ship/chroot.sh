@@ -2,7 +2,7 @@
 
 chroot_suite=bookworm
 # What weir depends on, what boots, and what its scenario needs.
-chroot_packages=adduser,libelf1,zlib1g,systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps,strace
+chroot_packages=adduser,libelf1,zlib1g,systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps
 chroot_cache=target/ship/$chroot_suite-$(md5sum <<<"$chroot_packages" | cut -c-8).tar
 
 # Makes a Debian for the purpose $1 and prints where it is.

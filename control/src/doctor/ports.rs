@@ -67,6 +67,12 @@ impl Look<'_> {
 
     fn link(&self, findings: &mut Findings) {
         let Self { system, device, about, .. } = self;
+        if !system.has(&self.sysfs("")) {
+            let text = format!(
+                "{device}: its carrier, MTU and driver are not seen: /sys shows another network namespace"
+            );
+            return findings.add(about, Level::Note, text);
+        }
         let driver = system.link(&self.sysfs("device/driver"));
         let driver =
             driver.map_or("no bus driver (a virtual device)".to_owned(), |name| format!("driver {name}"));
