@@ -89,13 +89,8 @@ ExecStart=/bin/bash -c '/proof.sh >/proof.txt 2>&1; systemctl --no-block powerof
 WantedBy=multi-user.target
 UNIT
 ln -s ../proof.service "$root/etc/systemd/system/multi-user.target.wants/proof.service"
-<<<<<<< HEAD
-timeout --kill-after=10 180 systemd-nspawn --quiet --boot --directory="$root" --register=no --keep-unit --private-network \
-    --capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK,CAP_SYS_PTRACE --system-call-filter=bpf \
-=======
 timeout --kill-after=10 300 systemd-nspawn --quiet --boot --directory="$root" --register=no --keep-unit --private-network \
-    --capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_IPC_LOCK,CAP_SYS_PTRACE --system-call-filter=bpf \
->>>>>>> h7
+    --capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK,CAP_SYS_PTRACE --system-call-filter=bpf \
     </dev/null >"$root/console.txt" 2>&1 || true
 cat "$root/proof.txt" 2>/dev/null || tail -n 30 "$root/console.txt"
 grep -qx 'proof: passed' "$root/proof.txt" || fail "the proof failed"
