@@ -503,7 +503,7 @@ fn a_masquerade_ends_when_its_address_is_weirs_no_more() {
 }
 
 #[test]
-fn weir_answers_arp_for_external_addresses_and_announces_them() {
+fn weir_answers_arp_for_external_addresses() {
     let mut lab = nat("snat = { to = \"203.0.113.8/31\" }");
     let ask = |target: [u8; 4]| {
         let request = arp::Packet {
@@ -515,10 +515,6 @@ fn weir_answers_arp_for_external_addresses_and_announces_them() {
         };
         Packet::ethernet(GATEWAY, "ff:ff:ff:ff:ff:ff").arp(request).build()
     };
-    lab.wait_ms(400);
-    let announced: Vec<_> =
-        lab.take().iter().filter(|(port, _)| port == "wan").map(|(_, f)| f[38..42].to_vec()).collect();
-    assert_eq!(announced.len(), 3, "weir's own, and both of the pool: {announced:?}");
     for (last, answered) in [(8, true), (9, true), (10, false), (1, true)] {
         lab.inject("wan", &ask([203, 0, 113, last]));
         let sent = lab.take();

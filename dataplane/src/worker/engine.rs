@@ -16,7 +16,7 @@ use crate::snapshot::{CompileError, PortFacts, Registry, Shared, Snapshot};
 use super::core::{Core, CoreParts};
 use super::display;
 use super::status::{Counters, FlowStatus};
-use super::tick;
+use super::tick::{self, Auditor};
 
 /// The engine's clock at the start.
 pub const START: Nanos = 1_000_000_000;
@@ -44,6 +44,7 @@ pub struct Engine {
     port_names: BTreeMap<u16, String>,
     burst: Vec<Frame>,
     next_tick: Nanos,
+    auditor: Auditor,
     output: Vec<(String, Vec<u8>)>,
 }
 
@@ -94,6 +95,7 @@ impl Engine {
             port_names: BTreeMap::new(),
             burst: Vec::with_capacity(crate::frame::BURST_ROOM),
             next_tick: START,
+            auditor: Auditor::default(),
             output: Vec::new(),
         };
         engine.name_ports();
@@ -143,6 +145,7 @@ impl Engine {
             self.core.set_clock(self.next_tick);
             self.next_tick += stride;
             tick::run(&mut self.core, &self.snapshot);
+            self.auditor.tick(&self.core, &self.snapshot);
             self.core.housekeep(&self.snapshot);
             let at = self.core.now;
             self.flush(|port, bytes| sent(port, at, bytes));

@@ -52,7 +52,7 @@ impl Ticker {
 /// Ends the sessions whose translations a new generation does not have any more, so that their ports come free even if none
 /// of their packets comes. Packets do not wait for it: each session is looked at when one walks.
 #[derive(Debug, Default)]
-struct Auditor {
+pub(super) struct Auditor {
     generation: u64,
     /// When to begin: no worker makes sessions by an older generation then.
     begin: Nanos,
@@ -61,7 +61,7 @@ struct Auditor {
 }
 
 impl Auditor {
-    fn tick(&mut self, core: &Core, snapshot: &Snapshot) {
+    pub(super) fn tick(&mut self, core: &Core, snapshot: &Snapshot) {
         if snapshot.generation != self.generation {
             *self = Self { generation: snapshot.generation, begin: core.now + AUDIT_DELAY, next: Some(0) };
         }

@@ -120,7 +120,7 @@ fn workers_under_load_make_only_the_calls_that_are_listed() {
         "[[vrf.default.route]]\nprefix = \"10.9.0.0/16\"\nvia = { ip = \"10.2.0.2\" }\n[port.right]",
     ));
     // A port goes, and comes again.
-    weir.reload(&ROUTER.split("[port.right]").next().unwrap().to_owned());
+    weir.reload(ROUTER.split("[port.right]").next().unwrap());
     weir.reload(ROUTER);
     left.ping(&right).count(20).expect_all();
     weir.terminate();
