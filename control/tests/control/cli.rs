@@ -113,7 +113,7 @@ fn show_prints_tables_for_people() {
         ("pipeline", "firewall edge: 2 rules, 1 KiB\n  ipv4: linear: comparing 2 one after the other"),
         ("memory", "flows"),
         ("tables", "131072"),
-        ("memory", "flows         2  131072  0 %  40 MiB       1 KiB  heap"),
+        ("memory", "flows          2  131072  0 %  40 MiB       1 KiB  heap"),
         (
             "memory",
             "process: 80 MiB resident, 2048 KiB of it in transparent huge pages; 32 MiB in reserved huge pages",

@@ -115,7 +115,8 @@ impl TableV4 {
     /// Brings the table up to date: what `prefix` alone covers has a new value.
     fn update(&mut self, prefix: (u32, u8), value: u32) -> Result<(), Full> {
         self.default = self.routes.default_value();
-        if prefix.1 == 0 {
+        // The last route to go takes with it what others have left.
+        if prefix.1 == 0 && self.routes.len() > 0 {
             return Ok(());
         }
         if !self.outgrown() {
