@@ -23,31 +23,30 @@ impl Supervisor {
         (Self { socket }, [("NOTIFY_SOCKET", path.display().to_string()), ("WATCHDOG_USEC", time)])
     }
 
-    /// What is said within this time, message by message.
-    fn hear(&self, time: Duration) -> Vec<String> {
-        let (deadline, mut all) = (Instant::now() + time, Vec::new());
-        while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-        {
-            self.socket.set_read_timeout(Some(left)).expect("set a timeout");
-            let mut buffer = [0; 4096];
-            if let Ok(length) = self.socket.recv(&mut buffer) {
-                all.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-            }
-        }
-        all
+    /// The next message, if there is one before `deadline`.
+    fn message(&self, deadline: Instant) -> Option<String> {
+        let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        self.socket.set_read_timeout(Some(left)).expect("set a timeout");
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
-    /// Listens until `wanted` is said, and returns the message.
+    /// What is said within this time, message by message.
+    fn hear(&self, time: Duration) -> Vec<String> {
+        let deadline = Instant::now() + time;
+        std::iter::from_fn(|| self.message(deadline)).collect()
+    }
+
+    /// Listens until `wanted` is said, and returns the message; what follows it is heard next.
     #[track_caller]
     fn await_word(&self, wanted: &str) -> String {
         let (deadline, mut all) = (Instant::now() + Duration::from_secs(30), Vec::new());
-        while Instant::now() < deadline {
-            for message in self.hear(Duration::from_millis(100)) {
-                if message.contains(wanted) {
-                    return message;
-                }
-                all.push(message);
+        while let Some(message) = self.message(deadline) {
+            if message.contains(wanted) {
+                return message;
             }
+            all.push(message);
         }
         panic!("`{wanted}` was not said, but {all:?}");
     }
