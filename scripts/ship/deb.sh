@@ -18,7 +18,7 @@ build() {
     cargo build --release --bin weir
     cargo run -q -p weir --example manual -- target/package
     rm -f target/debian/weir_*.deb
-    cargo deb -q -p weir --no-build
+    cargo deb -q -p weir --no-build --strip
     package=$(ls target/debian/weir_*.deb)
     echo "deb: $package, $(stat -c %s "$package") bytes"
     lintian --fail-on error,warning --display-level '>=warning' "$package"
