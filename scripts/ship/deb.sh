@@ -56,7 +56,7 @@ dpkg-deb -R "$package" "$newer/tree"
 sed -i 's/^Version: .*/&.1/' "$newer/tree/DEBIAN/control"
 echo '# from a newer package' >>"$newer/tree/etc/weir/weir.toml"
 (cd "$newer/tree" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | xargs -0 md5sum >DEBIAN/md5sums)
-dpkg-deb -q -Zgzip -z1 -b "$newer/tree" "$root/newer.deb"
+dpkg-deb -Zgzip -z1 -b "$newer/tree" "$root/newer.deb"
 rm -rf "$newer"
 inside dpkg -i --force-confold /newer.deb
 [[ $(inside dpkg-query -W -f '${Version}' weir) == *.1 ]] || fail "it was not upgraded"

@@ -59,8 +59,9 @@ sed -i '/nonsense/d' /etc/weir/weir.toml
 # One worker thread stops, and nothing else.
 pid=$(property MainPID)
 worker=$(grep -lx weir-worker-0 /proc/"$pid"/task/*/comm | cut -d/ -f5)
-# PTRACE_SEIZE and PTRACE_INTERRUPT, without a debugger: the thread stays stopped for as long as its tracer lives.
-perl -e 'my ($call, $thread) = @ARGV; syscall($call + 0, $_, $thread + 0, 0, 0) == 0 or die "ptrace: $!" for 0x4206, 0x4207; sleep 120' \
+# PTRACE_SEIZE and PTRACE_INTERRUPT, without a debugger: the thread stays stopped for as long as its tracer lives, which is longer than the
+# watchdog's time, and no longer: a thread that is traced is not buried before its tracer is gone.
+perl -e 'my ($call, $thread) = @ARGV; syscall($call + 0, $_, $thread + 0, 0, 0) == 0 or die "ptrace: $!" for 0x4206, 0x4207; sleep 15' \
     "$([[ $(uname -m) == x86_64 ]] && echo 101 || echo 117)" "$worker" &
 restarted() { [[ $(property NRestarts) == 1 && $(systemctl is-active weir) == active ]]; }
 eventually restarted
