@@ -67,6 +67,7 @@ full)
     "${as_root[@]}" nice -n -20 "$bench" pipeline --peers --hostile --json "$folder/pipeline.json" --plot "$folder/pipeline.svg"
     "${as_root[@]}" nice -n -20 "$bench" pipeline --workload W2,W4,W5,W6,W8 --burst 1,4,16,32,64 --repeats 11 \
         --json "$folder/bursts.json" --plot "$folder/bursts.svg"
+    "${as_root[@]}" nice -n -20 "$bench" scale --json "$folder/scale.json" --plots "$folder"
     "${as_root[@]}" nice -n -20 "$bench" tables --peers --json "$folder/tables.json" --plot "$folder"
     # What root wrote belongs to whoever owns the folder.
     "${as_root[@]}" chown -R --reference=docs "$folder"

@@ -6,21 +6,16 @@
 /// When the core is not one of the process's affinity mask, or the kernel refuses.
 pub(crate) fn pin(core: Option<usize>) -> Result<usize, String> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
+    // A core that is named need not be among those of this thread: the thread that made it may be pinned itself.
     let chosen = match core {
-        Some(wanted) => cores.iter().find(|core| core.id == wanted),
-        None => cores.last(),
+        Some(id) => core_affinity::CoreId { id },
+        None => *cores.last().ok_or("the cores that this process may use cannot be read")?,
     };
-    let Some(chosen) = chosen else {
-        let ids: Vec<_> = cores.iter().map(|core| core.id).collect();
-        return Err(match core {
-            Some(wanted) => format!("core {wanted} is not one that this process may use: {ids:?}"),
-            None => "the cores that this process may use cannot be read".to_owned(),
-        });
-    };
-    if core_affinity::set_for_current(*chosen) {
+    if core_affinity::set_for_current(chosen) {
         Ok(chosen.id)
     } else {
-        Err(format!("cannot pin to core {}", chosen.id))
+        let ids: Vec<_> = cores.iter().map(|core| core.id).collect();
+        Err(format!("core {} is not one that this process may use: {ids:?}", chosen.id))
     }
 }
 

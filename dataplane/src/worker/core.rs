@@ -27,8 +27,9 @@ use crate::snapshot::Snapshot;
 use super::admit::{Admitted, Ingress};
 use super::counters::CounterBlock;
 use super::held::HeldQueue;
+use super::in_place::InPlace;
 use super::lane::{Kind, Tag, Work};
-use super::pass::{InPlace, Under};
+use super::pass::Under;
 use super::stage::Stage;
 
 /// Frames that are admitted before they are passed. Enough for what was prefetched to arrive; few enough that their

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod held;
 mod idle;
+mod in_place;
 mod lane;
 mod local;
 mod memory;

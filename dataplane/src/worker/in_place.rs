@@ -1,0 +1,325 @@
+//! Passing in place: as long as the frames of a burst are plain, nothing is unusual, and all go to one port, they are edited where
+//! they stand, and no token is moved. What all in a row have in common is looked up once.
+
+use std::marker::PhantomData;
+
+use crate::chain::Lane;
+use crate::decision::{DropReason, MeterCache, Nanos, PortId};
+use crate::flow::{CompactTable, ProgramId, ProgramTable, Quick, Ready, Replay};
+use crate::frame::Frame;
+use crate::l3::Fib;
+use crate::packet::plain;
+
+use super::admit::Ingress;
+use super::core::Core;
+use super::lane::{Kind, Routes, Tag, View, Work};
+use super::pass::Under;
+
+/// How far frames were passed where they stand: `done` of them, all to `port`. The next is to be dropped, or has to be moved.
+pub(super) struct InPlace {
+    pub(super) done: usize,
+    pub(super) port: PortId,
+    pub(super) dropped: Option<DropReason>,
+}
+
+/// No port yet.
+const NOWHERE: PortId = PortId(u16::MAX);
+
+/// What became of a packet in a tight loop.
+enum Next {
+    Sent,
+    Dropped(DropReason),
+    Stop,
+}
+
+impl Core {
+    /// Passes frames where they stand, as long as they are plain, nothing is unusual, and all go to one port. Most bursts are
+    /// like that, and then no frame's token is moved.
+    pub(super) fn pass_in_place<'a>(
+        &mut self,
+        under: &Under<'a>,
+        ingress: &mut Ingress<'a>,
+        frames: &mut [Frame],
+        work: &mut [Work],
+    ) -> InPlace {
+        let mut result = InPlace { done: 0, port: NOWHERE, dropped: None };
+        let Some(view) = &ingress.view else { return result };
+        if view.lane == Lane::Wire {
+            // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
+            let (port, longest) = view.wire;
+            result.port = port;
+            result.done = frames.iter().take_while(|frame| (14..=longest).contains(&frame.len())).count();
+            self.counters.flow_hits.add(result.done as u64);
+            return result;
+        }
+        let stride = work.len();
+        frames.iter().take(2 * stride).for_each(Frame::prefetch);
+        let mut rest = frames;
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at_mut(stride.min(rest.len()));
+            behind.iter().skip(stride).take(stride).for_each(Frame::prefetch);
+            rest = behind;
+            let Some(work) = work.get_mut(..chunk.len()) else { break };
+            let flows = &self.flows.compact;
+            if view.scan(chunk, flows, work) > 0
+                && !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work)
+            {
+                break;
+            }
+            if flows.is_scattered() {
+                let flow = work.iter().filter(|work| work.tag.is(Kind::Flow));
+                flow.for_each(|work| flows.prefetch_others(work.hash, &work.flow_key()));
+            }
+            let inner = ingress.inner.as_ref();
+            let Some(first) = work.first() else { break };
+            let view = if first.strip == 0 { Some(view) } else { inner };
+            let Some(view) = view.filter(|view| view.scope == first.tag.scope()) else { break };
+            let (passed, dropped) = match first.tag.kind() {
+                Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
+                Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
+                Kind::Flow => self.flows_in_place::<false>(under, chunk, work, &mut result.port),
+                Kind::Bridged => self.flows_in_place::<true>(under, chunk, work, &mut result.port),
+                _ => break,
+            };
+            result.done += passed;
+            result.dropped = dropped;
+            if passed < chunk.len() {
+                break;
+            }
+        }
+        self.counters.flow_hits.add(result.done as u64 + u64::from(result.dropped.is_some()));
+        result
+    }
+
+    #[inline(never)]
+    fn routes_in_place(
+        &mut self,
+        under: &Under<'_>,
+        view: &View<'_>,
+        frames: &mut [Frame],
+        work: &[Work],
+        port: &mut PortId,
+    ) -> (usize, Option<DropReason>) {
+        self.targets_in_place::<V4>(under, view, frames, work, port)
+    }
+
+    #[inline(never)]
+    fn routes_v6_in_place(
+        &mut self,
+        under: &Under<'_>,
+        view: &View<'_>,
+        frames: &mut [Frame],
+        work: &[Work],
+        port: &mut PortId,
+    ) -> (usize, Option<DropReason>) {
+        self.targets_in_place::<V6>(under, view, frames, work, port)
+    }
+
+    /// Passes frames by their routes. Those in a row that have the same cost the look-up of their program once.
+    #[inline(always)]
+    fn targets_in_place<F: Family>(
+        &mut self,
+        under: &Under<'_>,
+        view: &View<'_>,
+        frames: &mut [Frame],
+        work: &[Work],
+        port: &mut PortId,
+    ) -> (usize, Option<DropReason>) {
+        let Self { flows, now_ms, .. } = self;
+        let Some(Routes { vrf, fib, .. }) = view.routes else { return (0, None) };
+        let (mut from, mut dropped) = (0, None);
+        while let (Some(frames), Some(work)) = (frames.get_mut(from..), work.get(from..)) {
+            let Some(first) = work.first() else { break };
+            let target = F::target(fib, first);
+            let (routes, programs) = flows.routes_of(vrf);
+            let Some(id) = routes.get(target as usize).copied() else { break };
+            let shared = programs.get(id);
+            let shared = shared.filter(|shared| shared.is_current(under.generation, under.epoch));
+            let Some(ready) = shared.and_then(|shared| under.replay.ready(shared)) else { break };
+            if *port != ready.shared.port && *port != NOWHERE {
+                break;
+            }
+            *port = ready.shared.port;
+            let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
+            let (done, stop) = run_in_place(frames, work, &mut run);
+            let bytes = run.bytes;
+            if let Some(shared) = programs.get_mut(id) {
+                shared.count(done as u64, bytes as u64, *now_ms);
+            }
+            from += done;
+            if done == 0 || stop.is_some() {
+                dropped = stop;
+                break;
+            }
+        }
+        (from, dropped)
+    }
+
+    #[inline(never)]
+    fn flows_in_place<const BRIDGED: bool>(
+        &mut self,
+        under: &Under<'_>,
+        frames: &mut [Frame],
+        work: &[Work],
+        port: &mut PortId,
+    ) -> (usize, Option<DropReason>) {
+        let Self { flows, meters, now, now_ms, .. } = self;
+        let (compact, programs) = (&mut flows.compact, &flows.programs);
+        let (now, now_ms, last) = (*now, *now_ms, None);
+        let mut run = ByFlow::<BRIDGED> { under, compact, programs, meters, now, now_ms, last, port: *port };
+        let result = run_in_place(frames, work, &mut run);
+        *port = run.port;
+        result
+    }
+}
+
+/// What a tight loop does to one frame. Traits, so that it is put into the loop whatever the compiler thinks of its size.
+trait Step {
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next;
+}
+
+/// IPv4 or IPv6.
+trait Family {
+    fn target(fib: &Fib, work: &Work) -> u32;
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick;
+}
+
+struct V4;
+
+impl Family for V4 {
+    #[inline(always)]
+    fn target(fib: &Fib, work: &Work) -> u32 {
+        fib.lookup_v4(plain::destination_v4(work.known.addresses))
+    }
+
+    #[inline(always)]
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick {
+        replay.quick_route(frame, &work.known, ready)
+    }
+}
+
+struct V6;
+
+impl Family for V6 {
+    #[inline(always)]
+    fn target(fib: &Fib, work: &Work) -> u32 {
+        fib.lookup_v6(work.destination_v6())
+    }
+
+    #[inline(always)]
+    fn quick(replay: &Replay<'_>, frame: &mut Frame, work: &Work, ready: &Ready<'_>) -> Quick {
+        // Whether TCP is at a turning point was not looked at.
+        if ready.shared.turns { Quick::Otherwise } else { replay.quick_v6(frame, work.known.total, ready) }
+    }
+}
+
+/// Frames in a row that take the same route.
+struct ByRoute<'a, F> {
+    under: &'a Under<'a>,
+    fib: &'a Fib,
+    target: u32,
+    ready: &'a Ready<'a>,
+    bytes: usize,
+    family: PhantomData<F>,
+}
+
+impl<F: Family> Step for ByRoute<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
+        if F::target(self.fib, work) != self.target {
+            return Next::Stop;
+        }
+        let bytes = frame.len();
+        match F::quick(&self.under.replay, frame, work, self.ready) {
+            Quick::Send => {
+                self.bytes += bytes;
+                Next::Sent
+            }
+            Quick::Drop(reason) => Next::Dropped(reason),
+            Quick::Otherwise => Next::Stop,
+        }
+    }
+}
+
+/// Frames with compact flows.
+struct ByFlow<'a, const BRIDGED: bool> {
+    under: &'a Under<'a>,
+    compact: &'a mut CompactTable,
+    programs: &'a ProgramTable,
+    meters: &'a mut MeterCache,
+    now: Nanos,
+    now_ms: u32,
+    /// The program of the last frame.
+    last: Option<(ProgramId, Ready<'a>)>,
+    port: PortId,
+}
+
+impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
+    #[inline(always)]
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
+        let key = if BRIDGED { work.bridged_key(frame.bytes()) } else { work.flow_key() };
+        let line = self.compact.find(work.hash, &key);
+        let Some(entry) = self.compact.entry_mut(line) else { return Next::Stop };
+        if self.last.is_none_or(|(id, _)| id != entry.program) {
+            let shared = self.programs.get(entry.program);
+            let shared = shared.filter(|shared| shared.generation == self.under.generation);
+            let ready = shared.and_then(|shared| self.under.replay.ready(shared));
+            let Some(ready) = ready.filter(|ready| self.port == ready.shared.port || self.port == NOWHERE)
+            else {
+                return Next::Stop;
+            };
+            self.port = ready.shared.port;
+            self.last = Some((entry.program, ready));
+        }
+        let Some((_, ready)) = &self.last else { return Next::Stop };
+        if entry.epoch != self.under.epoch {
+            return Next::Stop;
+        }
+        let bytes = frame.len();
+        match self.under.replay.quick_flow(frame, &work.known, ready, entry, self.meters, self.now) {
+            Quick::Send => {
+                entry.count(bytes, self.now_ms);
+                Next::Sent
+            }
+            Quick::Drop(reason) => {
+                entry.count(bytes, self.now_ms);
+                Next::Dropped(reason)
+            }
+            Quick::Otherwise => Next::Stop,
+        }
+    }
+}
+
+/// Passes the frames of a run, those whose work has the same tag as the first's. Says how many were, and why the next is
+/// dropped, if it is. A frame that is not passed is as it was.
+#[inline(always)]
+fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
+    let Some(first) = work.first() else { return (0, None) };
+    // Turning points of connections need more.
+    let tag = Tag::new(first.tag.scope(), first.tag.kind(), false);
+    let (mut done, mut dropped) = (0, None);
+    for (frame, work) in frames.iter_mut().zip(work) {
+        if work.tag != tag {
+            break;
+        }
+        let outer = (usize::from(work.strip), frame.len());
+        if outer.0 != 0 && !(frame.strip(outer.0) && frame.truncate(usize::from(work.len))) {
+            break;
+        }
+        match step.step(frame, work) {
+            Next::Sent => {}
+            Next::Dropped(reason) => {
+                dropped = Some(reason);
+                break;
+            }
+            Next::Stop => {
+                if outer.0 != 0 {
+                    let _ = frame.grow_front(outer.0) && frame.set_len(outer.1);
+                }
+                break;
+            }
+        }
+        done += 1;
+    }
+    (done, dropped)
+}
