@@ -6,8 +6,10 @@
 pub mod afxdp;
 pub mod memory;
 pub mod pcap;
+mod port;
 mod wake;
 
+pub use port::{Backend, LinkState, Port, PortCounters, PortInfo};
 pub use wake::Wake;
 
 use std::os::fd::RawFd;
