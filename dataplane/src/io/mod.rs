@@ -16,6 +16,9 @@ use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
 
+/// Whether this build can drive devices through DPDK.
+pub const WITH_DPDK: bool = cfg!(feature = "dpdk");
+
 /// One receive/transmit queue pair of a port, polled by one worker.
 pub trait PortQueue: Send {
     /// Appends at most `max` received frames to `burst`; returns how many.
