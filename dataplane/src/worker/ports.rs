@@ -10,7 +10,8 @@ use weir_config::{Config, Port, PortMode};
 
 use crate::decision::PortId;
 use crate::frame::FramePool;
-use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
+use crate::io::afxdp::{AfXdpPort, OpenOptions, Steering};
+use crate::io::{self, PortQueue};
 use crate::snapshot::{PortFacts, Registry};
 
 use super::error::ApplyError;
@@ -21,15 +22,18 @@ pub(super) struct OpenPort {
     pub(super) id: PortId,
     pub(super) settings: Port,
     /// `None` while the device is gone.
-    pub(super) io: Option<AfXdpPort>,
+    pub(super) io: Option<Box<dyn io::Port>>,
     /// What it was when it was opened last.
-    pub(super) info: crate::io::afxdp::PortInfo,
+    pub(super) info: io::PortInfo,
     /// The worker of each queue, by number.
     pub(super) queues: Vec<(u32, usize)>,
     pub(super) rebinds: u64,
     /// When a vanished device is looked for next.
     pub(super) next_try: Instant,
 }
+
+/// The queues of a port, by number, on their way to their workers.
+pub(super) type Queues = Vec<(u32, Box<dyn PortQueue>)>;
 
 /// How long to wait for a device that the kernel is still taking back from an earlier owner.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
@@ -42,19 +46,14 @@ pub(super) fn open(
     pool: &Arc<FramePool>,
     ring: u32,
     patience: Duration,
-) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
+) -> Result<(OpenPort, Queues), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
     if id.index() >= MAX_PORTS {
         return Err(ApplyError::TooManyPorts);
     }
-    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
-    options.xsk_map = settings.xsk_map;
-    (options.rx_ring, options.tx_ring) = (ring, ring);
-    options.promiscuous = promiscuous(settings);
-    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
-    let (io, queues) = AfXdpPort::open(&options, pool)
-        .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
+    let (io, queues) = open_afxdp(device, settings, pool, ring, patience)
+        .map_err(|reason| ApplyError::Port { port: name.to_owned(), reason })?;
     let port = OpenPort {
         id,
         settings: settings.clone(),
@@ -65,6 +64,24 @@ pub(super) fn open(
         next_try: Instant::now(),
     };
     Ok((port, queues))
+}
+
+/// Opens a network device through AF_XDP.
+fn open_afxdp(
+    device: String,
+    settings: &Port,
+    pool: &Arc<FramePool>,
+    ring: u32,
+    patience: Duration,
+) -> Result<(Box<dyn io::Port>, Queues), String> {
+    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    options.xsk_map = settings.xsk_map;
+    (options.rx_ring, options.tx_ring) = (ring, ring);
+    options.promiscuous = promiscuous(settings);
+    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
+    let (port, queues) = AfXdpPort::open(&options, pool).map_err(|error| error.to_string())?;
+    let queues = queues.into_iter().map(|queue| (queue.number(), Box::new(queue) as Box<dyn PortQueue>));
+    Ok((Box::new(port), queues.collect()))
 }
 
 /// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
