@@ -26,7 +26,7 @@ mod link {
         "rte_eal_init",
         "rte_thread_(un)?register",
         "rte_dev_probe",
-        "rte_eth_dev_(start|stop|close|set_mtu|get_mtu|socket_id)",
+        "rte_eth_dev_(start|stop|close|socket_id)",
         "rte_eth_(promiscuous|allmulticast)_(en|dis)able",
         "rte_eth_tx_done_cleanup",
         "rte_version",

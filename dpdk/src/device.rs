@@ -265,26 +265,6 @@ impl Device {
         })
     }
 
-    /// Its MTU.
-    ///
-    /// # Errors
-    /// [`Error::Device`].
-    pub fn mtu(&self) -> Result<u16, Error> {
-        let mut mtu = 0;
-        // SAFETY: `mtu` is written to.
-        self.check("read its MTU", unsafe { sys::rte_eth_dev_get_mtu(self.port, &raw mut mtu) })?;
-        Ok(mtu)
-    }
-
-    /// Sets its MTU.
-    ///
-    /// # Errors
-    /// [`Error::Device`].
-    pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
-        // SAFETY: no pointers.
-        self.check("set its MTU", unsafe { sys::rte_eth_dev_set_mtu(self.port, mtu) })
-    }
-
     /// Its MAC address.
     ///
     /// # Errors

@@ -97,16 +97,15 @@ fn arguments(token: Option<&str>, huge: bool, affinity: &[usize]) -> Vec<String>
         "weir".to_owned(),
         // One lcore, on every core that the process may use.
         format!("--lcores=0@({})", cores.join(",")),
-        "--in-memory".to_owned(),
         "--no-telemetry".to_owned(),
         // A PCI bus, for devices to be added to, without any of those that are there.
         "--allow=0000:00:00.0".to_owned(),
         "--iova-mode=va".to_owned(),
         format!("-m{MEMORY}"),
     ];
-    if !huge {
-        arguments.push("--no-huge".to_owned());
-    }
+    // Without huge pages it takes the one, with them the other: either way nothing is left in the file system.
+    let private: &[&str] = if huge { &["--in-memory"] } else { &["--no-huge", "--no-shconf"] };
+    arguments.extend(private.iter().map(|argument| (*argument).to_owned()));
     if let Some(token) = token {
         arguments.push(format!("--vfio-vf-token={token}"));
     }
@@ -151,9 +150,9 @@ mod tests {
         let text = arguments(None, false, &[2, 5]).join(" ");
         assert_eq!(
             text,
-            "weir --lcores=0@(2,5) --in-memory --no-telemetry --allow=0000:00:00.0 --iova-mode=va -m128 --no-huge"
+            "weir --lcores=0@(2,5) --no-telemetry --allow=0000:00:00.0 --iova-mode=va -m128 --no-huge --no-shconf"
         );
         let text = arguments(Some("14d63f20-8445-11ea-8900-1f9ce7d5650d"), true, &[0]).join(" ");
-        assert!(text.ends_with("-m128 --vfio-vf-token=14d63f20-8445-11ea-8900-1f9ce7d5650d"), "{text}");
+        assert!(text.ends_with("-m128 --in-memory --vfio-vf-token=14d63f20-8445-11ea-8900-1f9ce7d5650d"), "{text}");
     }
 }

@@ -20,4 +20,4 @@ pub use error::Error;
 pub use log::{Level, set_log};
 pub use mbuf::{HEADROOM, Mbuf};
 pub use mempool::{Chunks, Mempool};
-pub use thread::{enter, inside, leave};
+pub use thread::{enter, flush, inside, number};

@@ -87,6 +87,19 @@ impl Mbuf {
         }
     }
 
+    /// Puts another segment behind it, which has none behind it.
+    ///
+    /// # Safety
+    /// As for [`layout`](Self::layout), of both.
+    pub unsafe fn chain(self, next: Self) {
+        // SAFETY: as above.
+        unsafe {
+            let word: u64 = self.read(sys::WEIR_MBUF_REARM);
+            self.write(sys::WEIR_MBUF_REARM, word + (1 << 32));
+            self.write(sys::WEIR_MBUF_NEXT, next.0);
+        }
+    }
+
     /// The bytes of this segment.
     ///
     /// # Safety

@@ -35,6 +35,11 @@ int weir_errno(void)
     return rte_errno;
 }
 
+uint32_t weir_lcore(void)
+{
+    return rte_lcore_id();
+}
+
 /* The log. */
 
 static weir_log_line log_line;

@@ -90,6 +90,7 @@ uint16_t weir_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 uint16_t weir_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 void weir_mbuf_free(struct rte_mbuf *mbuf);
 int weir_errno(void);
+uint32_t weir_lcore(void);
 int weir_log_to(weir_log_line line);
 
 int weir_mempool_register(rte_mempool_enqueue_t enqueue, rte_mempool_dequeue_t dequeue, rte_mempool_get_count count);

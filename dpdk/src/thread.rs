@@ -10,7 +10,7 @@ thread_local! {
     static LEAVER: Leaver = const { Leaver };
 }
 
-/// Leaves with the thread, if that did not before.
+/// Leaves when the thread ends.
 struct Leaver;
 
 impl Drop for Leaver {
@@ -25,7 +25,14 @@ pub fn inside() -> bool {
     INSIDE.get()
 }
 
-/// Makes the calling thread known, until it ends or [leaves](leave). EAL must be up.
+/// The number under which EAL knows the calling thread.
+pub fn number() -> Option<u32> {
+    // SAFETY: reads a variable of the calling thread.
+    let number = unsafe { sys::weir_lcore() };
+    (number != u32::MAX).then_some(number)
+}
+
+/// Makes the calling thread known, until it ends. EAL must be up.
 #[cold]
 pub fn enter() {
     if INSIDE.get() {
@@ -37,9 +44,16 @@ pub fn enter() {
     unsafe { sys::rte_thread_register() };
 }
 
-/// Gives back what the calling thread's caches hold, and makes the thread unknown. The next use of a device makes it known again.
+/// Gives back what the calling thread's caches hold.
 #[cold]
-pub fn leave() {
+pub fn flush() {
+    if INSIDE.get() {
+        mempool::flush_all();
+    }
+}
+
+/// Makes the calling thread unknown.
+fn leave() {
     if INSIDE.replace(false) {
         mempool::flush_all();
         // SAFETY: the thread was registered, or was refused, which makes this do nothing.
