@@ -82,11 +82,9 @@ mod link {
     }
 
     fn pkg_config(arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new("pkg-config")
-            .args(arguments)
-            .arg("libdpdk")
-            .output()
-            .map_err(|error| format!("`pkg-config` cannot be run: {error} (Debian: apt install pkg-config)"))?;
+        let output = Command::new("pkg-config").args(arguments).arg("libdpdk").output().map_err(|error| {
+            format!("`pkg-config` cannot be run: {error} (Debian: apt install pkg-config)")
+        })?;
         if !output.status.success() {
             return Err(format!(
                 "weir's feature `dpdk` needs DPDK with its headers (Debian: apt install libdpdk-dev): {}",

@@ -47,8 +47,7 @@ fn dpdk_changes_neither_affinity_nor_signals_and_its_log_is_heard() {
     let refused = DpdkPort::open(&DpdkOpenOptions::new("net_nothing0"), &pool).unwrap_err().to_string();
     assert!(refused.starts_with("DPDK cannot probe `net_nothing0`: "), "{refused}");
     assert!(refused.contains("; DPDK said: "), "{refused}");
-    let refused =
-        DpdkPort::open(&DpdkOpenOptions::new("0000:ff:1f.7"), &pool).unwrap_err().to_string();
+    let refused = DpdkPort::open(&DpdkOpenOptions::new("0000:ff:1f.7"), &pool).unwrap_err().to_string();
     assert!(refused.starts_with("DPDK cannot probe `0000:ff:1f.7`: "), "{refused}");
 
     let (port, queues) = DpdkPort::open(&DpdkOpenOptions::new("net_null0"), &pool).unwrap();
@@ -79,6 +78,9 @@ fn dpdk_changes_neither_affinity_nor_signals_and_its_log_is_heard() {
     assert_eq!(pool.available(), 2048);
 
     let heard: Vec<(Level, String)> = lines.try_iter().collect();
-    assert!(heard.iter().any(|(level, line)| *level == Level::Error && line.starts_with("EAL:")), "{heard:?}");
+    assert!(
+        heard.iter().any(|(level, line)| *level == Level::Error && line.starts_with("EAL:")),
+        "{heard:?}"
+    );
     assert!(heard.iter().all(|(_, line)| !line.is_empty() && !line.contains('\n')), "{heard:?}");
 }

@@ -155,7 +155,8 @@ impl Device {
         // SAFETY: `about` is written to; strings in it end with a zero.
         unsafe {
             self.check("read what it is", sys::weir_about(self.port, &raw mut about))?;
-            let text = |from: &[std::ffi::c_char]| CStr::from_ptr(from.as_ptr()).to_string_lossy().into_owned();
+            let text =
+                |from: &[std::ffi::c_char]| CStr::from_ptr(from.as_ptr()).to_string_lossy().into_owned();
             Ok(About {
                 device: text(&about.device),
                 driver: text(&about.driver),

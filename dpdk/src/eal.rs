@@ -120,7 +120,8 @@ fn huge_pages() -> bool {
         .filter_map(|size| {
             let name = size.file_name().into_string().ok()?;
             let kilobytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-            let free: u64 = fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
+            let free: u64 =
+                fs::read_to_string(size.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
             Some(kilobytes * free)
         })
         .sum();
@@ -153,6 +154,9 @@ mod tests {
             "weir --lcores=0@(2,5) --no-telemetry --allow=0000:00:00.0 --iova-mode=va -m128 --no-huge --no-shconf"
         );
         let text = arguments(Some("14d63f20-8445-11ea-8900-1f9ce7d5650d"), true, &[0]).join(" ");
-        assert!(text.ends_with("-m128 --in-memory --vfio-vf-token=14d63f20-8445-11ea-8900-1f9ce7d5650d"), "{text}");
+        assert!(
+            text.ends_with("-m128 --in-memory --vfio-vf-token=14d63f20-8445-11ea-8900-1f9ce7d5650d"),
+            "{text}"
+        );
     }
 }

@@ -84,7 +84,8 @@ impl Mempool {
         }
         let mbufs = map((frames as usize) << SHIFT).map_err(|error| refused(error.to_string()))?;
         let bytes = (frames as usize * usize::from(frame_size)).next_multiple_of(page);
-        let name = CString::new(format!("weir{}", pools.len())).map_err(|error| refused(error.to_string()))?;
+        let name =
+            CString::new(format!("weir{}", pools.len())).map_err(|error| refused(error.to_string()))?;
         // SAFETY: the name is a string; DPDK copies it. The owner is set below, before anybody knows of the pool.
         let pool = unsafe {
             sys::weir_mempool_create(name.as_ptr(), frames, frame_size, CACHE.min(frames * 2 / 3), -1)
@@ -163,8 +164,7 @@ fn map(bytes: usize) -> std::io::Result<NonNull<u8>> {
     // forked must not make the kernel copy pages under a running driver.
     unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let base =
-            libc::mmap(std::ptr::null_mut(), whole, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        let base = libc::mmap(std::ptr::null_mut(), whole, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if base == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }

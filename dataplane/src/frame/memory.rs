@@ -188,8 +188,7 @@ fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
     // A wish: where something lies already, the kernel takes another place.
     let wish = std::ptr::without_provenance_mut(NEXT.fetch_add(bytes + (2 << 20), Ordering::Relaxed));
     // SAFETY: a fresh anonymous mapping, which takes the place of no other.
-    let base =
-        unsafe { libc::mmap(wish, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let base = unsafe { libc::mmap(wish, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

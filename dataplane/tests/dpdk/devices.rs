@@ -15,7 +15,10 @@ fn the_null_device_receives_and_takes_any_number_of_frames() {
     let mut memory = Memory::new(4096, 2048);
     let (port, mut queue) = memory.single(&format!("net_null{},size=100", unique()));
     let info = port.info();
-    assert_eq!((info.driver.as_str(), info.backend, info.queues, info.mtu), ("net_null", Backend::Dpdk, 1, 1500));
+    assert_eq!(
+        (info.driver.as_str(), info.backend, info.queues, info.mtu),
+        ("net_null", Backend::Dpdk, 1, 1500)
+    );
     assert!(info.device.starts_with("vdev:net_null"), "{}", info.device);
     assert!(port.link().present && !port.gone() && queue.alive());
     let mut burst = Vec::new();
@@ -77,7 +80,10 @@ fn headers_grow_and_shrink_in_place_between_devices() {
     burst[0].bytes_mut()[..100].fill(7);
     queue.transmit(&mut burst, &mut memory.cache);
     assert_eq!(queue.receive(&mut burst, BURST, &mut memory.cache), 1);
-    assert_eq!((burst[0].len(), burst[0].bytes()[99], &burst[0].bytes()[100..]), (300, 7, &numbered(1, 200)[..]));
+    assert_eq!(
+        (burst[0].len(), burst[0].bytes()[99], &burst[0].bytes()[100..]),
+        (300, 7, &numbered(1, 200)[..])
+    );
     assert!(burst[0].strip(150));
     queue.transmit(&mut burst, &mut memory.cache);
     assert_eq!(memory.receive(&mut queue, 1), [numbered(1, 200)[50..].to_vec()]);

@@ -96,16 +96,18 @@ impl Memory {
     }
 }
 
-/// DPDK's testpmd with one virtual device, which sends back what it receives. It ends with this.
+/// DPDK's testpmd. With one virtual device it sends back what it receives, with two it sends to the other. It ends with this.
 pub struct Testpmd(Child);
 
 impl Testpmd {
-    pub fn start(device: &str) -> Self {
+    pub fn start(devices: &[String]) -> Self {
+        let topology = if devices.len() == 1 { "loop" } else { "paired" };
         let mut child = Command::new("stdbuf")
             .args(["-oL", "dpdk-testpmd", "--lcores=0@(0-1),1@(0-1)", "--no-pci", "--no-huge", "-m", "256"])
-            .args(["--no-shconf", "--no-telemetry", &format!("--vdev={device}"), "--"])
-            .args(["--nb-cores=1", "--port-topology=loop", "--forward-mode=io", "--no-flush-rx"])
-            .args(["--total-num-mbufs=8192"])
+            .args(["--no-shconf", "--no-telemetry"])
+            .args(devices.iter().map(|device| format!("--vdev={device}")))
+            .args(["--", "--nb-cores=1", "--forward-mode=io", "--no-flush-rx", "--total-num-mbufs=8192"])
+            .arg(format!("--port-topology={topology}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -121,7 +123,7 @@ impl Testpmd {
             }
         });
         let this = Self(child);
-        ready.recv_timeout(2 * SOON).unwrap_or_else(|_| panic!("testpmd does not start with {device}"));
+        ready.recv_timeout(2 * SOON).unwrap_or_else(|_| panic!("testpmd does not start with {devices:?}"));
         this
     }
 }

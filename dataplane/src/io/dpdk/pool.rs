@@ -40,9 +40,8 @@ pub(super) fn mempool(eal: &Eal, pool: &Arc<FramePool>) -> Result<&'static Mempo
     };
     let account = Box::new(Account(Arc::clone(pool)));
     // SAFETY: frame memory is never unmapped, starts on a page, and is mapped in whole huge pages; the pool gives out no chunk twice.
-    let mempool = unsafe {
-        Mempool::new(eal, memory.base(), memory.frames(), memory.frame_size(), page, account)?
-    };
+    let mempool =
+        unsafe { Mempool::new(eal, memory.base(), memory.frames(), memory.frame_size(), page, account)? };
     pools.push((key, mempool));
     Ok(mempool)
 }

@@ -249,7 +249,8 @@ fn address(device: &Device, options: &DpdkOpenOptions, about: &About, warnings: 
     let multicast = device.receive_all_multicast();
     let promiscuous = if options.promiscuous { device.set_promiscuous(true) } else { Ok(()) };
     for error in [multicast, promiscuous].into_iter().filter_map(Result::err).filter(|_| real) {
-        warnings.push(format!("{error}; a VF may have to be trusted by its PF: `ip link set PF vf N trust on`"));
+        warnings
+            .push(format!("{error}; a VF may have to be trusted by its PF: `ip link set PF vf N trust on`"));
     }
 }
 

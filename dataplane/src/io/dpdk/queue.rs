@@ -22,6 +22,8 @@ pub struct DpdkQueue {
     mempool: &'static Mempool,
     memory: &'static FrameMemory,
     pool: Arc<FramePool>,
+    /// Longest frame that is sent: as much as drivers take to fit one of this pool's buffers.
+    longest: usize,
     /// `None` once closed.
     shared: Option<Arc<Shared>>,
     counters: QueueCounters,
@@ -45,6 +47,7 @@ impl DpdkQueue {
             mempool,
             memory: pool.memory(),
             pool: Arc::clone(pool),
+            longest: usize::from(pool.memory().frame_size().saturating_sub(weir_dpdk::HEADROOM)),
             shared: Some(shared),
             counters: QueueCounters::default(),
             quiet: CLEAN_AFTER,
@@ -118,19 +121,24 @@ impl DpdkQueue {
         None
     }
 
-    /// Replaces a frame of another memory by a copy in this queue's. False if there is no free chunk or it does not fit one.
+    /// Replaces a frame of another memory, of a length that may be sent, by a copy in this queue's. False if there is no free chunk.
     #[cold]
     fn copy_here(&mut self, frame: &mut Frame, cache: &mut FrameCache) -> bool {
-        if frame.len() > usize::from(self.memory.frame_size() - HEADROOM) {
-            return false;
-        }
         let Some(chunk) = self.pool.take_chunk() else { return false };
         // SAFETY: the index came from the pool, so no token of this chunk exists.
-        let mut copy = unsafe { self.memory.frame(chunk, HEADROOM, 0) };
-        copy.write(frame.bytes());
+        let mut copy = unsafe { self.memory.frame(chunk, weir_dpdk::HEADROOM, 0) };
+        if copy.set_len(frame.len()) {
+            copy.bytes_mut().copy_from_slice(frame.bytes());
+        }
         cache.free(std::mem::replace(frame, copy));
         self.counters.copies += 1;
         true
+    }
+
+    /// Whether a driver may be given a frame of this length.
+    #[inline(always)]
+    fn sendable(&self, frame: &Frame) -> bool {
+        frame.len().wrapping_sub(SHORTEST) <= self.longest.wrapping_sub(SHORTEST)
     }
 
     /// Describes frames from the front to DPDK, at most a burst of them. Stops before one that cannot be sent as it is.
@@ -143,7 +151,7 @@ impl DpdkQueue {
     ) -> usize {
         let mut described = 0;
         for (frame, place) in frames.iter_mut().zip(mbufs) {
-            if frame.len() < SHORTEST || (!self.memory.owns(frame) && !self.copy_here(frame, cache)) {
+            if !self.sendable(frame) || (!self.memory.owns(frame) && !self.copy_here(frame, cache)) {
                 break;
             }
             // SAFETY: the frame is of this memory, so there is such an mbuf, and it is ours with the frame; the packet lies in it.
@@ -232,7 +240,7 @@ impl PortQueue for DpdkQueue {
         let mut mbufs = [const { MaybeUninit::<Mbuf>::uninit() }; BURST];
         let mut taken = 0;
         while let Some(first) = frames.first() {
-            if first.len() < SHORTEST {
+            if !self.sendable(first) {
                 self.counters.invalid += 1;
                 cache.free(frames.remove(0));
                 taken += 1;
