@@ -126,7 +126,8 @@ pub struct Port {
     pub xdp: XdpMode,
     /// Whose XDP program brings the frames.
     pub xsk_map: XskMap,
-    /// How many queues to ask a DPDK device for; one for each worker, as far as it has them, if absent.
+    /// How many queues to ask a DPDK device for; one for each worker, as far as it has them, if
+    /// absent; of a virtual device one.
     pub queues: Option<u16>,
     /// The token of a VF on vfio-pci whose PF is on vfio-pci too.
     pub vfio_token: Option<String>,

@@ -208,8 +208,8 @@ static PORT: Table = Table {
         key(
             "queues",
             Kind::Integer { min: 1, max: 64 },
-            Need::Optional("one for each worker, as far as the device has them"),
-            "How many receive and transmit queues to ask a DPDK device for. A network device has those that `ethtool -L` gives it.",
+            Need::Optional("one for each worker, as far as the device has them; 1 for a virtual device"),
+            "How many receive and transmit queues to ask a DPDK device for. The peer of a virtual device must have as many. A network device has those that `ethtool -L` gives it.",
         ),
         key(
             "vfio-token",

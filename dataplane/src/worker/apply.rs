@@ -97,12 +97,13 @@ impl Running {
         config: &Config,
     ) -> Result<(Vec<(String, OpenPort, Queues)>, Snapshot, Arc<Config>), ApplyError> {
         let mut opened = Vec::new();
+        let workers = self.doors().len();
         for (name, settings) in &config.ports {
             if self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings)) {
                 continue;
             }
             let ring = ring_size(self.pool.available(), [settings]);
-            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring, BUSY)?;
+            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring, workers, BUSY)?;
             opened.push((name.clone(), port, queues));
         }
         self.filter_macs(config, true)?;

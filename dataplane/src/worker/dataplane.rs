@@ -198,7 +198,7 @@ impl Running {
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
         let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool, ring, BUSY)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring, available.len(), BUSY)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }

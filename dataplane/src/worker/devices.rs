@@ -40,8 +40,8 @@ impl Running {
         for name in due {
             let Some(port) = self.ports.get(&name) else { continue };
             let settings = port.settings.clone();
-            let ring = ring_size(self.pool.available(), [&settings]);
-            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, BRIEFLY);
+            let (ring, workers) = (ring_size(self.pool.available(), [&settings]), self.doors().len());
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, workers, BRIEFLY);
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = Instant::now() + REOPEN;
             let Ok((fresh, queues)) = opened else { continue };
