@@ -73,4 +73,5 @@ ship: setup ## Build and prove what weir is shipped in: image, manifests, packag
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p weir-dpdk -p weir-dataplane -p weir --features weir-dataplane/dpdk,weir/dpdk --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps

@@ -15,7 +15,7 @@ use super::port::{OpenOptions, XdpObtained, largest_mtu};
 use super::program::{AttachMode, Attachment, Program, SocketMap, attached_generically};
 use super::queue::AfXdpQueue;
 use super::socket::{Binding, RingSizes, XskSocket};
-use crate::frame::FramePool;
+use crate::frame::{FramePool, PageKind};
 use crate::io::{Backend, PortInfo};
 
 /// What a dedicated port joins.
@@ -56,6 +56,7 @@ impl<'a> Opening<'a> {
         }
         let counts = device.queues();
         let this = Self { options, pool, device, counts, gone: Arc::default() };
+        this.check_frame_size()?;
         this.check_mtu()?;
         this.check_frames()?;
         if options.mode == PortMode::Dedicated && !this.device.is_up() {
@@ -66,6 +67,14 @@ impl<'a> Opening<'a> {
 
     fn io(&self, action: &'static str, source: io::Error) -> OpenError {
         OpenError::Io { device: self.options.device.clone(), action, source }
+    }
+
+    fn check_frame_size(&self) -> Result<(), OpenError> {
+        let memory = self.pool.memory();
+        if memory.frame_size() <= 4096 || memory.pages() == PageKind::Huge {
+            return Ok(());
+        }
+        Err(OpenError::FrameSize { device: self.options.device.clone(), frame_size: memory.frame_size() })
     }
 
     fn check_mtu(&self) -> Result<(), OpenError> {
@@ -301,5 +310,17 @@ mod tests {
         assert_eq!((sizes.fill, sizes.receive, sizes.transmit), (2048, 1024, 64));
         let error = opening.check_frames().unwrap_err().to_string();
         assert!(error.contains("its 1 queues need 2048 frames and 16 are free"), "{error}");
+    }
+
+    #[test]
+    fn chunks_larger_than_a_page_are_refused_on_ordinary_pages() {
+        let memory = crate::frame::FrameMemory::map(16, 8192, weir_config::HugePages::Never).unwrap();
+        let pool = FramePool::new(memory);
+        let options = OpenOptions::new("lo", PortMode::Dedicated, XdpMode::Auto);
+        let device = Device::find("lo").unwrap();
+        let counts = QueueCounts { receive: 1, transmit: 1 };
+        let opening = Opening { options: &options, pool: &pool, device, counts, gone: Arc::default() };
+        let error = opening.check_frame_size().unwrap_err().to_string();
+        assert!(error.contains("frames of 8192 bytes on huge pages only"), "{error}");
     }
 }
