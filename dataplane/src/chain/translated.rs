@@ -53,7 +53,7 @@ impl Ways for RoutedWays<'_> {
 impl Walker<'_> {
     /// The routing around a packet.
     pub(super) fn ways(&self, scope: &Scope, packet: &[u8], meta: &Meta) -> RoutedWays<'_> {
-        let vrf = if let Domain::Vrf(vrf) = scope.domain { Some(vrf) } else { None };
+        let vrf = self.pipeline.vrf_of(scope);
         RoutedWays { walker: self, vrf, hash: hash::flow_hash(packet, meta, self.tables.seed) }
     }
 
@@ -133,7 +133,12 @@ impl Walker<'_> {
         if translations.is_empty() {
             return true;
         }
-        let (Domain::Vrf(vrf), Some(chain)) = (domain, chain) else { return false };
+        let vrf = match domain {
+            Domain::Vrf(vrf) => Some(vrf),
+            Domain::Hop(hop) => self.pipeline.hop(hop).map(|hop| hop.vrf),
+            Domain::Bridge(_) | Domain::CrossConnect(_) => None,
+        };
+        let (Some(vrf), Some(chain)) = (vrf, chain) else { return false };
         let ways = RoutedWays { walker: self, vrf: Some(vrf), hash: 0 };
         translations.iter().all(|translation| self.holds(&ways, vrf, chain, translation))
     }

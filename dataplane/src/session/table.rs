@@ -116,7 +116,7 @@ pub struct SessionEntry {
 pub struct SessionTable {
     seed: RandomState,
     shards: Box<[Mutex<Shard>]>,
-    slots: Box<[Slot]>,
+    pub(super) slots: Box<[Slot]>,
     free: Mutex<FreeSlots>,
     wheel: Mutex<Wheel>,
     capacity: usize,
@@ -229,7 +229,7 @@ impl SessionTable {
         let Some(slot) = self.slots.get(id.index()) else { return false };
         let Some(state) = slot.state() else { return false };
         slot.seen(now);
-        state.is_established()
+        state.is_established() && self.touch_tied(id, slot, now)
     }
 
     /// Whether programs of the session may be cached: TCP from ESTABLISHED on until it closes, everything else at once.
@@ -380,6 +380,7 @@ impl SessionTable {
                 let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
                 let id = SessionId(number);
                 let mut content = slot.content();
+                slot.begin();
                 slot.set_last_seen(now);
                 slot.set_state(Some(session.tracker.state()));
                 *content = Content::Live(session.clone());

@@ -335,6 +335,10 @@ fn domain_name(running: &Running, snapshot: &Snapshot, domain: Domain) -> String
         Domain::Vrf(id) => format!("vrf {}", running.registry.vrf_name(id).unwrap_or("?")),
         Domain::Bridge(id) => format!("bridge {}", running.registry.bridge_name(id).unwrap_or("?")),
         Domain::CrossConnect(other) => format!("cross-connect {}", snapshot.pipeline.scope_name(other)),
+        Domain::Hop(id) => {
+            let hop = snapshot.pipeline.hop(id).map_or("?", |hop| hop.name.as_str());
+            format!("hop {hop}")
+        }
     }
 }
 
