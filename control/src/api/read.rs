@@ -47,6 +47,7 @@ lists! {
     neighbours "neighbours"
     tunnels "tunnels"
     macs "macs"
+    chains "chains"
 }
 
 pub(crate) async fn pipeline(State(manager): State<Arc<Manager>>) -> Json<Value> {

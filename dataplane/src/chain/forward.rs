@@ -72,7 +72,14 @@ impl Walker<'_> {
 
     /// Sends a packet to an attached hop by one of its interfaces: as it is, Ethernet addresses and all, and without taking from
     /// its TTL.
-    pub(super) fn to_hop(&self, scope: &Scope, packet: &[u8], meta: &Meta, arm: ScopeId, now: Nanos) -> Walk {
+    pub(super) fn towards_hop(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        arm: ScopeId,
+        now: Nanos,
+    ) -> Walk {
         let hash = hash::flow_hash(packet, meta, self.tables.seed);
         // A priority tag goes too where another tag comes: it names no VLAN.
         let tagged = self.pipeline.scope(arm).is_some_and(|arm| arm.vlan != 0);

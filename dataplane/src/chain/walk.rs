@@ -473,7 +473,7 @@ impl Walker<'_> {
     ) -> Walk {
         let mut walk = match exit {
             Exit::End => self.forward(scope, packet, meta, destination, path.tuple().as_ref(), now),
-            Exit::Hop(arm) => self.to_hop(scope, packet, meta, arm, now),
+            Exit::Hop(arm) => self.towards_hop(scope, packet, meta, arm, now),
         };
         let (program, rewrite, cache) = match &mut walk {
             Walk::Program { program, rewrite, cache } => (program, rewrite, Some(cache)),

@@ -21,7 +21,7 @@ use super::status::{
 const SECOND: u64 = 1_000_000_000;
 
 impl Dataplane {
-    fn ask<T: Default>(&self, answer: impl FnOnce(&Running, &Snapshot) -> T) -> T {
+    pub(super) fn ask<T: Default>(&self, answer: impl FnOnce(&Running, &Snapshot) -> T) -> T {
         let guard = self.lock();
         match &*guard {
             Some(running) => answer(running, &running.common.snapshots.load_full()),
