@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use weir_config::Port;
 
 use crate::decision::PortId;
-use crate::io::afxdp::AfXdpPort;
 use crate::snapshot::Snapshot;
 
 use super::dataplane::Running;
@@ -21,7 +20,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 impl Running {
     /// The device of a port is gone: its other queues are taken back. A port that has been opened again since is not meant.
     pub(super) fn lose(&mut self, id: PortId) {
-        let gone = |port: &OpenPort| port.io.as_ref().is_some_and(AfXdpPort::gone);
+        let gone = |port: &OpenPort| port.io.as_ref().is_some_and(|io| io.gone());
         let Some(port) = self.ports.values_mut().find(|port| port.id == id && gone(port)) else {
             return;
         };
@@ -48,8 +47,8 @@ impl Running {
         for name in due {
             let Some(port) = self.ports.get(&name) else { continue };
             let settings = port.settings.clone();
-            let ring = ring_size(self.pool.available(), [&settings]);
-            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, BRIEFLY);
+            let (ring, workers) = (ring_size(self.pool.available(), [&settings]), self.doors().len());
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, workers, BRIEFLY);
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = Instant::now() + REOPEN;
             let Ok((fresh, queues)) = opened else { continue };
@@ -82,7 +81,7 @@ impl Running {
         self.next_look = Instant::now() + LOOK;
         let mut changed = false;
         for port in self.ports.values_mut() {
-            let link = port.io.as_ref().map(AfXdpPort::link).filter(|link| link.present);
+            let link = port.io.as_ref().map(|io| io.link()).filter(|link| link.present);
             let carrier = link.is_some_and(|link| link.carrier);
             changed |= carrier != port.carrier && serves_hop(&port.settings);
             port.carrier = carrier;
