@@ -626,6 +626,29 @@ fn a_hop_put_into_a_chain_in_service_takes_its_connections() {
 }
 
 #[test]
+fn no_connection_loses_its_translation_when_a_hop_is_attached_or_taken_away() {
+    let with = site("\"edge\", \"ids\", \"out\"", TWO_ARMS);
+    let without = site("\"edge\", \"out\"", "");
+    for (first, second) in [(&with, &without), (&without, &with)] {
+        let mut lab = Lab { lab: common::Lab::new(first), wires: THROUGH, seen: Vec::new() };
+        let mut ports = Vec::new();
+        for text in [first, second, first] {
+            lab.apply(text);
+            for _ in 0..2 {
+                let sent = lab.pass("lan", &out().udp(4000, 53).build());
+                assert_eq!(dotted(&sent[0].1[26..30]), "203.0.113.7", "{:?}", lab.drops());
+                ports.push(parse(&sent[0].1).unwrap().source_port);
+                let back = back_to("203.0.113.7").udp(53, ports[ports.len() - 1]);
+                assert_eq!(lab.send("wan", &back), ["lan 198.51.100.9:53 > 10.1.0.2:4000 ttl 63"]);
+            }
+            // In mid-stream nothing can be translated anew.
+            assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), NOTHING);
+        }
+        assert_eq!(lab.drops(), BTreeMap::from([("firewall_no_session", 3)]));
+    }
+}
+
+#[test]
 fn what_takes_no_chain_does_not_pass_the_hop() {
     let mut lab = Lab::new("\"ids\"", TWO_ARMS, THROUGH);
     let sent = lab.send("wan", &back().udp(1, 2));

@@ -150,6 +150,12 @@ impl Chain {
         self.attached.len()
     }
 
+    /// How many attached hops it has.
+    pub fn cuts(&self) -> u8 {
+        // A chain has 64 hops at the most.
+        u8::try_from(self.attached.len()).unwrap_or(u8::MAX)
+    }
+
     /// The services of a segment, forward order.
     pub fn services(&self, segment: usize) -> &[usize] {
         let cut = |at: usize| self.attached.get(at).map(|(before, _)| *before);

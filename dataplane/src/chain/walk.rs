@@ -420,6 +420,7 @@ impl Walker<'_> {
             reply,
             direction: view.direction,
             chain: Some(chain),
+            cuts: self.pipeline.chain(chain).map_or(0, Chain::cuts),
             tcp_flags: view.meta.tcp_flags,
             timeouts: path.timeouts().or_else(|| self.timeouts(chain, &translations)),
             translations: translations.clone(),

@@ -20,6 +20,7 @@ pub(super) struct Session {
     pub(super) forward: Tuple,
     pub(super) reply: Tuple,
     pub(super) chain: Option<ChainId>,
+    pub(super) cuts: u8,
     pub(super) tracker: Tracker,
     pub(super) created: Nanos,
     pub(super) timeouts: Timeouts,
