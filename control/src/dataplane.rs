@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
-    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    ChainStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus,
+    ProcessMemory, RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 use weir_dataplane::worker::{ApplyError as Refused, Dataplane, WorkerStart};
 
@@ -42,6 +42,7 @@ impl Engine for Dataplane {
         sessions(limit: usize) -> Vec<SessionStatus>;
         nat(limit: usize) -> NatStatus;
         pipeline() -> Vec<PipelineStatus>;
+        chains() -> Vec<ChainStatus>;
         rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
         process_memory() -> ProcessMemory;
