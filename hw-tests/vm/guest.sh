@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs in the machine that boot.sh boots: loads the drivers, names the cards, runs the test programs put into /run/lab/tests.
+# Sourced first, if it is there: /run/lab/environment, which may set FILTER and what else the programs read.
+set -euo pipefail
+for module in igb igbvf virtio_net veth tun vfio_pci vxlan bridge macvlan dummy 8021q; do
+    modprobe "$module" || echo "lab: no module $module"
+done
+[[ ! -e /run/lab/environment ]] || . /run/lab/environment
+echo "lab: Linux $(uname -r)"
+# Copies in memory: pages of a program are read again and again.
+mkdir /tmp/lab
+cp -r /run/lab/tests /run/lab/weir /tmp/lab/
+export WEIR_BIN=/tmp/lab/weir
+export WEIR_NIC_A=0000:01:00.0 WEIR_NIC_B=0000:02:00.0 WEIR_NIC_C=0000:03:00.0 WEIR_NIC_D=0000:04:00.0
+failed=0
+for program in /tmp/lab/tests/*; do
+    # One after the other: they share the cards.
+    # shellcheck disable=SC2086
+    "$program" --test-threads=1 ${FILTER:-} || failed=1
+done
+exit "$failed"
