@@ -32,7 +32,7 @@ build() {
 boot() {
     local suite=$1 timeout=$2 started=$SECONDS
     shift 2
-    printf 'export %q\n' "$@" >"$parts/environment"
+    printf 'export %q\n' "$@" "LIMIT=$((timeout - 30))" >"$parts/environment"
     echo "lab: booting the kernel of $suite"
     $vm/boot.sh --kernel "$suite" --timeout "$timeout" $vm/guest.sh "$parts/tests" "$parts/weir" "$parts/environment"
     echo "lab: the kernel of $suite: done in $((SECONDS - started)) seconds"
@@ -44,7 +44,7 @@ older_modes=("WEIR_XDP_A=native copy" "WEIR_XDP_C=native copy")
 build
 case $mode in
 quick)
-    boot $newer 280 "${newer_modes[@]}" "FILTER=$*"
+    boot $newer ${WEIR_LAB_TIMEOUT:-280} "${newer_modes[@]}" "FILTER=$*"
     ;;
 full)
     boot $newer 600 "${newer_modes[@]}" "FILTER=$*"

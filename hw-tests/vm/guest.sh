@@ -6,6 +6,15 @@ for module in igb igbvf virtio_net veth tun vfio_pci vxlan bridge macvlan dummy 
     modprobe "$module" || echo "lab: no module $module"
 done
 [[ ! -e /run/lab/environment ]] || . /run/lab/environment
+# Shortly before the machine is given up, what it is waiting for, on the console.
+(
+    sleep "${LIMIT:-250}"
+    exec >/dev/ttyS0 2>&1
+    ps axfo pid,stat,wchan:20,time,args | grep -v '\]$'
+    dmesg -n 8
+    echo w >/proc/sysrq-trigger
+    echo l >/proc/sysrq-trigger
+) &
 echo "lab: Linux $(uname -r)"
 # Copies in memory: pages of a program are read again and again.
 mkdir /tmp/lab
