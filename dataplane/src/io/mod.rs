@@ -6,13 +6,18 @@
 pub mod afxdp;
 pub mod memory;
 pub mod pcap;
+mod port;
 mod wake;
 
+pub use port::{Backend, LinkState, Port, PortCounters, PortInfo};
 pub use wake::Wake;
 
 use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
+
+/// Whether this build can drive devices through DPDK.
+pub const WITH_DPDK: bool = cfg!(feature = "dpdk");
 
 /// One receive/transmit queue pair of a port, polled by one worker.
 pub trait PortQueue: Send {
