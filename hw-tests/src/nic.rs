@@ -30,8 +30,9 @@ pub fn interface_of(pci: &str) -> Option<String> {
     let function = Path::new(FUNCTIONS).join(pci);
     let children = std::fs::read_dir(&function).ok()?.flatten().map(|entry| entry.path());
     // A virtio device stands between the function and its interface.
-    let mut parents: Vec<PathBuf> =
-        children.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("virtio"))).collect();
+    let mut parents: Vec<PathBuf> = children
+        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("virtio")))
+        .collect();
     parents.push(function);
     let first = |directory: PathBuf| std::fs::read_dir(directory.join("net")).ok()?.flatten().next();
     parents.into_iter().find_map(first).map(|entry| entry.file_name().to_string_lossy().into_owned())

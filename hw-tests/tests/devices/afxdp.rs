@@ -120,7 +120,11 @@ fn packets_of_every_size_pass_a_card_unharmed_and_are_counted() {
         bob.udp(&alice).size(64).count(2_000).rate(1_000).run().expect_every_one();
         capture.assert_clean_capture().expect_none("frame.len > 1514");
         let port = port(&weir, "west");
-        assert_eq!((sum(&port, "invalid"), sum(&port, "copies"), sum(&port, "rx_missed")), (0, 0, 0), "{port}");
+        assert_eq!(
+            (sum(&port, "invalid"), sum(&port, "copies"), sum(&port, "rx_missed")),
+            (0, 0, 0),
+            "{port}"
+        );
         assert!(sum(&port, "rx_frames") > 2_000 && sum(&port, "tx_frames") > 2_000, "{port}");
         expect_a_clean_end(&weir);
     }

@@ -46,7 +46,9 @@ pub(crate) fn cables(least: usize) -> Option<Cables> {
     if list.len() < least {
         skipped(match least {
             1 => "set WEIR_NIC_A and WEIR_NIC_B to PCI addresses of two cards that a cable joins",
-            _ => "set WEIR_NIC_A to WEIR_NIC_D to PCI addresses of two pairs of cards, each joined by a cable",
+            _ => {
+                "set WEIR_NIC_A to WEIR_NIC_D to PCI addresses of two pairs of cards, each joined by a cable"
+            }
         });
         return None;
     }
