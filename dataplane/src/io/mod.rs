@@ -4,6 +4,8 @@
 //! dispatch is paid once a burst.
 
 pub mod afxdp;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod memory;
 pub mod pcap;
 mod port;
@@ -45,6 +47,9 @@ pub trait PortQueue: Send {
     fn transmits(&self) -> bool {
         true
     }
+
+    /// The worker gives the queue up, for control to close: what the thread keeps on its behalf is given back.
+    fn leave(&mut self) {}
 
     /// Stops, and gives every frame back that the queue still holds and can have back.
     fn close(&mut self, cache: &mut FrameCache);
