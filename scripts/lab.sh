@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs tests in a virtual machine with emulated SR-IOV cards: docs/lab.md.
-#   scripts/lab.sh full [FILTER…]     every test, on the kernels of two Debian releases
-#   scripts/lab.sh quick              the newer kernel alone
+#   scripts/lab.sh full [FILTER…]     every test, on the kernels of two Debian releases, and a guest
+#   scripts/lab.sh quick [FILTER…]    the newer kernel alone, and unless told the most telling tests
+#   scripts/lab.sh guest              the guest behind weir alone
 #   scripts/lab.sh shell [SUITE]      a shell in the machine, test programs and weir in /run/lab
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,13 +20,17 @@ trap 'rm -rf "$parts"' EXIT
 
 # What is run in the machine, without what only a debugger reads.
 build() {
-    cargo build -q -p weir --bin weir
+    # Ports on vfio-pci are driven by DPDK.
+    scripts/ship/packages.sh dpdk dpdk-dev libdpdk-dev libclang-dev pkg-config strace
+    cargo build -q -p weir --bin weir --features dpdk
     local program
     program=$(cargo test -p weir-hw-tests --test devices --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     [[ -x $program ]] || { cargo test -p weir-hw-tests --test devices --no-run >&2; exit 1; }
     mkdir "$parts/tests"
     strip -o "$parts/tests/devices" "$program"
     strip -o "$parts/weir" target/debug/weir
+    # Left as every other test expects it.
+    cargo build -q -p weir --bin weir
 }
 
 # boot SUITE TIMEOUT NAME=VALUE…: one machine, with these in its environment.
@@ -38,23 +43,35 @@ boot() {
     echo "lab: the kernel of $suite: done in $((SECONDS - started)) seconds"
 }
 
+# On this machine itself: a guest behind weir.
+guest() {
+    echo "lab: a guest behind weir"
+    WEIR_BIN=$parts/weir WEIR_GUEST=$PWD/$vm/guest-in-the-wire.sh "$parts/tests/devices" --test-threads=1 guest::
+}
+
 newer_modes=(WEIR_XDP_A=zero-copy WEIR_XDP_C=zero-copy)
 older_modes=("WEIR_XDP_A=native copy" "WEIR_XDP_C=native copy")
 
 build
 case $mode in
 quick)
-    boot $newer ${WEIR_LAB_TIMEOUT:-280} "${newer_modes[@]}" "FILTER=$*"
+    # The most telling ones unless told.
+    (($# > 0)) || set -- frames_ weir_forwards after_sigkill
+    boot $newer "${WEIR_LAB_TIMEOUT:-280}" "${newer_modes[@]}" "FILTER=$*"
     ;;
 full)
-    boot $newer 600 "${newer_modes[@]}" "FILTER=$*"
-    boot $older 600 "${older_modes[@]}" "FILTER=$*"
+    boot $newer "${WEIR_LAB_TIMEOUT:-600}" "${newer_modes[@]}" "FILTER=$*"
+    boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
+    guest
+    ;;
+guest)
+    guest
     ;;
 shell)
     exec $vm/boot.sh --kernel "${1:-$newer}" --shell $vm/guest.sh "$parts/tests" "$parts/weir"
     ;;
 *)
-    echo "lab: full, quick or shell, not $mode" >&2
+    echo "lab: full, quick, guest or shell, not $mode" >&2
     exit 2
     ;;
 esac

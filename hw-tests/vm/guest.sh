@@ -5,6 +5,8 @@ set -euo pipefail
 for module in igb igbvf virtio_net veth tun vfio_pci vxlan bridge macvlan dummy 8021q; do
     modprobe "$module" || echo "lab: no module $module"
 done
+# For programs of DPDK.
+echo 128 >/proc/sys/vm/nr_hugepages
 [[ ! -e /run/lab/environment ]] || . /run/lab/environment
 # Shortly before the machine is given up, what it is waiting for, on the console.
 (

@@ -10,7 +10,7 @@ use crate::cards::{Cable, cables, skipped};
 const ALICE: &str = "10.1.0.2/24 2001:db8:1::2/64";
 const BOB: &str = "10.2.0.2/24 2001:db8:2::2/64";
 /// Frames of 4096 bytes: see docs/ports.md on what zero-copy asks for.
-const ROUTER: &str = r#"
+pub(crate) const ROUTER: &str = r#"
     [workers]
     cores = [0]
     [memory]
@@ -25,7 +25,7 @@ const ROUTER: &str = r#"
     addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
 "#;
 /// How long a card may take to pass packets after its link went down.
-const LINK: Duration = Duration::from_secs(30);
+pub(crate) const LINK: Duration = Duration::from_secs(30);
 
 struct Bench {
     lab: Lab,
@@ -46,18 +46,18 @@ fn bench(cable: &Cable, configuration: &str) -> Bench {
     Bench { lab, alice, bob, weir, card }
 }
 
-fn port(weir: &WeirBox, name: &str) -> Value {
+pub(crate) fn port(weir: &WeirBox, name: &str) -> Value {
     let ports = weir.show("ports");
     let list = ports.get("ports").unwrap_or(&ports).as_array().expect("a list of ports").clone();
     let found = list.into_iter().find(|port| port.get("name").and_then(Value::as_str) == Some(name));
     found.unwrap_or_else(|| panic!("no port {name}: {ports}"))
 }
 
-fn text<'a>(port: &'a Value, key: &str) -> &'a str {
+pub(crate) fn text<'a>(port: &'a Value, key: &str) -> &'a str {
     port.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn sum(port: &Value, key: &str) -> u64 {
+pub(crate) fn sum(port: &Value, key: &str) -> u64 {
     let queues = port.get("queues").and_then(Value::as_array).expect("queues");
     queues.iter().filter_map(|queue| queue.get(key)?.as_u64()).sum()
 }
@@ -78,7 +78,7 @@ fn expect_free_frames(weir: &WeirBox, before: u64) {
 }
 
 /// Ends weir and expects that nothing was lost or warned of.
-fn expect_a_clean_end(weir: &WeirBox) {
+pub(crate) fn expect_a_clean_end(weir: &WeirBox) {
     weir.counters().expect_conserved();
     weir.terminate();
     let log = weir.log();

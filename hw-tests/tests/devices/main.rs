@@ -5,3 +5,6 @@
 
 mod afxdp;
 mod cards;
+mod functions;
+mod guest;
+mod vfio;
