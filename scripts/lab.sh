@@ -18,19 +18,24 @@ shift || true
 parts=$(mktemp -d "${TMPDIR:-/tmp}/weirlab-parts.XXXXXX")
 trap 'rm -rf "$parts"' EXIT
 
-# What is run in the machine, without what only a debugger reads.
+# What is run in the machine, without what only a debugger reads. WEIR_BIN names a weir that is built already.
 build() {
-    # Ports on vfio-pci are driven by DPDK.
-    scripts/ship/packages.sh dpdk dpdk-dev libdpdk-dev libclang-dev pkg-config strace
-    cargo build -q -p weir --bin weir --features dpdk
-    local program
+    local program weir=${WEIR_BIN:-}
+    # Ports on vfio-pci are driven by DPDK; the programs stand for others that work without weir.
+    scripts/ship/packages.sh dpdk dpdk-dev libdpdk-dev libclang-dev
     program=$(cargo test -p weir-hw-tests --test devices --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     [[ -x $program ]] || { cargo test -p weir-hw-tests --test devices --no-run >&2; exit 1; }
+    if [[ -z $weir ]]; then
+        weir=target/debug/weir
+        cargo build -q -p weir --bin weir --features dpdk
+    fi
     mkdir "$parts/tests"
     strip -o "$parts/tests/devices" "$program"
-    strip -o "$parts/weir" target/debug/weir
-    # Left as every other test expects it.
-    cargo build -q -p weir --bin weir
+    strip -o "$parts/weir" "$weir"
+    if [[ -z ${WEIR_BIN:-} ]]; then
+        # Left as every other test expects it.
+        cargo build -q -p weir --bin weir
+    fi
 }
 
 # boot SUITE TIMEOUT NAME=VALUE…: one machine, with these in its environment.
