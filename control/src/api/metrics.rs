@@ -147,11 +147,12 @@ fn ports(page: &mut Page, ports: &[PortStatus]) {
     }
     page.family("weir_port_info", "gauge", "What was obtained for the port; always 1.");
     for port in ports {
-        let labels: [(&str, &dyn Display); 6] = [
+        let labels: [(&str, &dyn Display); 7] = [
             ("port", &port.name),
             ("device", &port.device),
             ("mode", &port.mode),
             ("driver", &port.driver),
+            ("backend", &port.backend),
             ("xdp", &port.xdp),
             ("numa", &port.numa),
         ];

@@ -11,6 +11,9 @@ pub(super) fn ports(answer: &Value) -> String {
     for port in described.as_array_mut().into_iter().flatten().filter(|port| port["numa"] == -1) {
         port["numa"] = Value::Null;
     }
+    for port in described.as_array_mut().into_iter().flatten().filter(|port| port["ifindex"] == 0) {
+        port["ifindex"] = Value::Null;
+    }
     let mut text = Table::of(
         &described,
         &[
