@@ -25,4 +25,4 @@ lab_qemu -M q35 -cpu max -smp 1 -m 192 -accel "${WEIR_LAB_ACCEL:-tcg}" -nodefaul
     -device $card,netdev=n0,mac=52:54:00:00:03:01 \
     -chardev "socket,id=c1,path=$2,reconnect-ms=500" -netdev vhost-user,id=n1,chardev=c1 \
     -device $card,netdev=n1,mac=52:54:00:00:03:02 \
-    -serial stdio -kernel "$kernel_image" -initrd "$initramfs" -append "console=ttyS0 panic=1 quiet" </dev/null
+    -serial stdio -kernel "$kernel_image" -initrd "$initramfs" -append "console=ttyS0 panic=1 quiet no_timer_check" </dev/null

@@ -7,6 +7,15 @@ for module in igb igbvf virtio_net veth tun vfio_pci vxlan bridge macvlan dummy 
 done
 # For programs of DPDK.
 echo 128 >/proc/sys/vm/nr_hugepages
+# DPDK loads all of its drivers at its start, some 150 files; these are enough here.
+plugins=$(echo /usr/lib/*/dpdk/pmds-*)
+if [[ -d $plugins ]]; then
+    mkdir /tmp/plugins
+    for plugin in bus_pci bus_vdev mempool_ring net_e1000; do
+        cp -a "$plugins/librte_$plugin".so* /tmp/plugins/
+    done
+    mount --bind /tmp/plugins "$plugins"
+fi
 [[ ! -e /run/lab/environment ]] || . /run/lab/environment
 # Shortly before the machine is given up, what it is waiting for, on the console.
 (

@@ -43,6 +43,7 @@ impl Functions {
     #[track_caller]
     pub(crate) fn with_the_kernels_driver(pf: &str, node: &Node, interface: &str, count: usize) -> Self {
         let functions = Self::without_driver(pf, node, interface, count);
+        write_sysfs(&format!("{FUNCTIONS}/{pf}/sriov_drivers_autoprobe"), "1");
         functions.list.iter().for_each(|function| write_sysfs("/sys/bus/pci/drivers_probe", function));
         functions
     }

@@ -15,9 +15,10 @@ use crate::functions::{Functions, possible};
 struct Bench {
     alice: Node,
     bob: Node,
-    functions: Functions,
     card: Nic,
     lab: Lab,
+    /// They go after weir.
+    functions: Functions,
     _cables: Cables,
 }
 
@@ -35,7 +36,7 @@ fn bench() -> Option<Bench> {
     let card = lab.nic(&bob, &cable.card, "east");
     card.await_carrier();
     let functions = Functions::new(&cable.card, &bob, "east", 2);
-    Some(Bench { alice, bob, functions, card, lab, _cables: cables })
+    Some(Bench { alice, bob, card, lab, functions, _cables: cables })
 }
 
 /// Whether weir is built with DPDK; otherwise the test is skipped.
@@ -66,6 +67,8 @@ fn router(functions: &Functions) -> String {
         r#"
         [workers]
         cores = [0]
+        [memory]
+        frame-size = 4096
         [port.west]
         device = "pci:{west}"
         mode = "dedicated"
