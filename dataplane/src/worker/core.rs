@@ -125,7 +125,7 @@ impl Core {
         if !self.held.is_empty() {
             self.release_due(snapshot);
         }
-        let InPlace { done, port, dropped } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
+        let InPlace { done, port } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
         if done == frames.len() {
             self.stage.adopt(port, frames);
             self.work = work;
@@ -136,9 +136,6 @@ impl Core {
         ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
         self.stage.extend(port, burst.by_ref().take(done));
-        if let (Some(reason), true) = (dropped, burst.len() > 0) {
-            burst.by_ref().take(1).for_each(|frame| self.drop_frame(frame, reason));
-        }
         while let frames @ [_, ..] = burst.as_slice() {
             let count = frames.len().min(STRIDE);
             let (Some(frames), Some(work)) = (frames.get(..count), work.get_mut(..count)) else { break };

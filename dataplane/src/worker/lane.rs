@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::l3::Fib;
 use crate::overlay::{self, VtepTable};
 use crate::packet::plain::{self, PlainV4, Station};
-use crate::packet::{ecn, protocol};
+use crate::packet::{FragmentKind, ecn, protocol};
 use crate::snapshot::Snapshot;
 
 /// How a frame of a burst is passed.
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 }
 
 /// What is known of a frame of a burst between admission and passing: one line.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Work {
     pub(super) known: Known,
@@ -53,15 +53,47 @@ pub(super) struct Work {
     pub(super) reason: DropReason,
 }
 
-/// The scope (low 16 bits), the [`Kind`] (8 bits), and whether it is TCP with SYN, FIN or RST: in one number, since frames that
-/// have it in common are passed in one go.
+/// The scope (low 16 bits), the [`Kind`] (8 bits), whether it is TCP with SYN, FIN or RST, and what is odd about a packet: in one
+/// number, since frames that have it in common are passed in one go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u32);
+
+/// The bit of an odd packet, and where its [`FragmentKind`] is.
+const ODD: u32 = 1 << 25;
+const FRAGMENT: u32 = 26;
 
 impl Tag {
     #[inline(always)]
     pub(super) fn new(scope: ScopeId, kind: Kind, turning: bool) -> Self {
         Self(u32::from(scope.0) | (kind as u32) << 16 | u32::from(turning) << 24)
+    }
+
+    /// The same for a packet that has options, or is a fragment.
+    #[inline(always)]
+    pub(super) fn odd(self, fragment: FragmentKind) -> Self {
+        Self(self.0 | ODD | (fragment as u32) << FRAGMENT)
+    }
+
+    /// Without what is odd about a packet.
+    #[inline(always)]
+    pub(super) fn even(self) -> Self {
+        Self(self.0 & (ODD - 1))
+    }
+
+    /// Whether the packet has options, or is a fragment.
+    #[inline(always)]
+    pub(super) fn is_odd(self) -> bool {
+        self.0 & ODD != 0
+    }
+
+    /// Which fragment the packet is.
+    #[inline(always)]
+    pub(super) fn fragment(self) -> FragmentKind {
+        match self.0 >> FRAGMENT {
+            0 => FragmentKind::Whole,
+            1 => FragmentKind::First,
+            _ => FragmentKind::Later,
+        }
     }
 
     #[inline(always)]
@@ -76,7 +108,7 @@ impl Tag {
 
     #[inline(always)]
     pub(super) fn turning(self) -> bool {
-        self.0 >> 24 != 0
+        self.0 & 1 << 24 != 0
     }
 
     #[inline(always)]
@@ -105,6 +137,12 @@ impl Work {
             endpoint: EndpointId(0),
             reason: DropReason::InternalError,
         }
+    }
+
+    /// The compact key of an odd packet's flow.
+    #[inline(always)]
+    pub(super) fn odd_key(&self) -> CompactKey {
+        self.flow_key().of_fragments(self.tag.fragment())
     }
 
     /// The compact key of a flow.
@@ -153,11 +191,11 @@ impl Work {
 pub(super) struct View<'a> {
     pub(super) scope: ScopeId,
     pub(super) lane: Lane,
-    station: Station,
+    pub(super) station: Station,
     /// Of a VRF.
     pub(super) routes: Option<Routes<'a>>,
     /// VTEPs that packets here may be addressed to.
-    vteps: Option<&'a VtepTable>,
+    pub(super) vteps: Option<&'a VtepTable>,
     /// Where a wire leads, and the largest frame that it takes, in bytes.
     pub(super) wire: (PortId, usize),
 }
