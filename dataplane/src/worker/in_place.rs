@@ -59,15 +59,16 @@ impl Core {
             behind.iter().skip(stride).take(stride).for_each(Frame::prefetch);
             let Some(mut work) = places.get_mut(..chunk.len()) else { break };
             let flows = &self.flows.compact;
+            let tunnels = view.vteps.is_some();
             if view.scan(chunk, flows, work) > 0
-                && !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work)
+                && !(tunnels && view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work))
             {
                 let kept;
                 (kept, stop) = self.look_closer(under, view, frames, result.done, work);
                 work = work.get_mut(..kept).unwrap_or_default();
                 let Some(chunk) = frames.get(result.done..result.done + kept) else { break };
                 let flows = &self.flows.compact;
-                if !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work) {
+                if tunnels && !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work) {
                     break;
                 }
             }

@@ -253,14 +253,10 @@ impl<'a> View<'a> {
             (Lane::Routes, None) => self.scan_v4::<false, false>(frames, flows, work),
             (Lane::Routes, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
         };
-        // A run of packets to a VTEP has no IPv6 in it.
-        let first = work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
-        let tunnelled = first && others == frames.len();
-        if others > 0 && self.lane == Lane::Routes && !tunnelled {
-            self.scan_v6(frames, work)
-        } else {
-            others
-        }
+        // What comes behind something else that is not plain is looked at closer anyway.
+        let six = |(frame, work): (&Frame, &Work)| work.tag.is(Kind::Parsed).then(|| is_v6(frame.bytes()));
+        let first = || frames.iter().zip(&*work).find_map(six).unwrap_or(false);
+        if others > 0 && self.lane == Lane::Routes && first() { self.scan_v6(frames, work) } else { others }
     }
 
     // Loops of their own, with the registers to themselves.
@@ -326,18 +322,24 @@ impl<'a> View<'a> {
             if !work.tag.is(Kind::Parsed) {
                 continue;
             }
-            // Of tunnels over IPv6 the parser takes the outer headers off.
-            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
-            match plain::plain_v6(frame.bytes(), self.station) {
-                Some(plain) if outer(plain.udp_port) => others += 1,
-                Some(plain) => {
-                    fib.prefetch_v6(plain.destination);
-                    work.put_v6(self.scope, plain.destination, plain.total);
-                }
-                None => others += 1,
-            }
+            others += usize::from(!self.put_v6(fib, frame.bytes(), work));
         }
         others
+    }
+
+    /// Notes how a plain IPv6 packet is passed. False if it is not one, or for a tunnel.
+    #[inline(always)]
+    pub(super) fn put_v6(&self, fib: &Fib, frame: &[u8], work: &mut Work) -> bool {
+        // Of tunnels over IPv6 the parser takes the outer headers off.
+        let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
+        match plain::plain_v6(frame, self.station).filter(|plain| !outer(plain.udp_port)) {
+            Some(plain) => {
+                fib.prefetch_v6(plain.destination);
+                work.put_v6(self.scope, plain.destination, plain.total);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Looks inside the frames of a run that may all be for a tunnel. False as soon as one is for the parser to look at.
@@ -423,4 +425,10 @@ impl<'a> View<'a> {
         (work.strip, work.len, work.endpoint) = (decap.strip as u16, decap.inner_len as u16, decap.endpoint);
         true
     }
+}
+
+/// Whether a frame says that it carries IPv6.
+#[inline(always)]
+pub(super) fn is_v6(frame: &[u8]) -> bool {
+    frame.get(12..14).is_some_and(|kind| kind == [0x86, 0xdd])
 }

@@ -11,7 +11,7 @@ use crate::packet::{self, FragmentKind, Meta, PacketFlags, plain, protocol, tcp_
 use crate::session::session_domain;
 
 use super::core::Core;
-use super::lane::{Kind, Routes, Tag, View, Work};
+use super::lane::{Kind, Routes, Tag, View, Work, is_v6};
 use super::pass::Under;
 
 /// TCP flags that tell of a connection's beginning or end.
@@ -74,7 +74,12 @@ impl View<'_> {
     #[inline(always)]
     fn classify(&self, tables: &Tables, scope: Option<&Scope>, now: Nanos, frame: &[u8], work: &mut Work) {
         // Nothing twice: what is well-formed here is for the parser anyway.
-        if self.lane == Lane::Bridge || frame.get(12..14).is_some_and(|kind| kind != [8, 0]) {
+        let v4 = frame.get(12..14).is_none_or(|kind| kind == [8, 0]);
+        if self.lane == Lane::Bridge || !v4 {
+            let routes = self.routes.filter(|_| self.lane == Lane::Routes && is_v6(frame));
+            if let Some(Routes { fib, .. }) = routes {
+                self.put_v6(fib, frame, work);
+            }
             return;
         }
         let mut meta = Meta::default();
