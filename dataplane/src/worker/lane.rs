@@ -7,7 +7,7 @@
 //! Here is what looks at frames, burst by burst, before anything is done to them; [`pass`](super::pass) does it.
 
 use crate::chain::{Lane, Scope, Vrf};
-use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, VrfId};
+use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, Tuple, VrfId};
 use crate::flow::{CompactKey, CompactTable, Known};
 use crate::frame::Frame;
 use crate::l3::Fib;
@@ -149,6 +149,19 @@ impl Work {
     #[inline(always)]
     pub(super) fn flow_key(&self) -> CompactKey {
         CompactKey::of(self.tag.scope(), self.known.addresses, self.known.ports, self.known.protocol)
+    }
+
+    /// Addresses and ports of an IPv4 packet.
+    pub(super) fn tuple(&self) -> Tuple {
+        let Known { addresses, ports, protocol, .. } = self.known;
+        let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+        Tuple {
+            source: [a, b, c, d].into(),
+            destination: [e, f, g, h].into(),
+            protocol,
+            source_port: (ports as u16).swap_bytes(),
+            destination_port: ((ports >> 16) as u16).swap_bytes(),
+        }
     }
 
     /// The compact key of a bridged frame, whose outer headers are off.
