@@ -34,10 +34,7 @@ impl Baseline {
         let each = |profile: &Profile| round(profile.total as f64 / profile.packets as f64, 1);
         Self {
             compiler: compiler.unwrap_or_default(),
-            instructions: profiles
-                .iter()
-                .map(|(name, profile)| (name.clone(), each(profile)))
-                .collect(),
+            instructions: profiles.iter().map(|(name, profile)| (name.clone(), each(profile))).collect(),
         }
     }
 }

@@ -114,7 +114,8 @@ pub(crate) fn count(name: &str, packets: usize) -> Result<u64, String> {
     let workload = workload::counted().into_iter().find(|workload| workload.name == of);
     let workload = workload.filter(|workload| workload.hostile || !hostile);
     let workload = workload.ok_or_else(|| format!("instructions of {name} are not counted"))?;
-    let mut bed = if hostile { Bed::with_hostile_mix(workload, &setup)? } else { Bed::new(workload, &setup)? };
+    let mut bed =
+        if hostile { Bed::with_hostile_mix(workload, &setup)? } else { Bed::new(workload, &setup)? };
     bed.count(packets)?;
     Ok(bed.measured)
 }

@@ -25,6 +25,9 @@ impl Walker<'_> {
         now: Nanos,
     ) -> Walk {
         let hash = hash::flow_hash(packet, meta, self.tables.seed);
+        if let (Domain::Vrf(vrf), Some(tuple), 0..=1) = (scope.domain, tuple, meta.ttl) {
+            return self.forward_spent(vrf, tuple.destination, hash);
+        }
         let result = match scope.domain {
             Domain::Vrf(vrf) => match tuple {
                 Some(tuple) => self.route(vrf, tuple.destination, hash, now).map(|mut program| {
@@ -61,6 +64,15 @@ impl Walker<'_> {
             program.clamp = program.clamp.min(self.way_back(scope, EndpointId(meta.endpoint), hash, now));
         }
         Walk::Program { program, rewrite: Rewrite::default(), cache }
+    }
+
+    /// Of a packet that has no hop left: replay says so before it looks at a next hop. No neighbour is asked for on its behalf.
+    fn forward_spent(&self, vrf: VrfId, destination: IpAddr, hash: u64) -> Walk {
+        let program = match self.next_hop(vrf, destination, hash) {
+            Ok((egress, _)) => Program { ops: Ops::FORWARD, egress, ..Program::default() },
+            Err(reason) => Program::drop(reason),
+        };
+        Walk::Program { program, rewrite: Rewrite::default(), cache: program.ops.contains(Ops::DROP) }
     }
 
     /// Whether `ip` is weir's own in `vrf`, or a broadcast address of one of its subnets.

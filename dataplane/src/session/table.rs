@@ -349,7 +349,8 @@ impl SessionTable {
     fn holder(&self, key: &Key) -> Option<(SessionId, Direction)> {
         self.index.find(key, |id, direction| {
             let content = self.slots.get(id.index())?.content();
-            matches!(&*content, Content::Live(session) if session.has(key, direction)).then_some((id, direction))
+            matches!(&*content, Content::Live(session) if session.has(key, direction))
+                .then_some((id, direction))
         })
     }
 

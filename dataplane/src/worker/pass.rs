@@ -4,7 +4,7 @@ use std::vec::Drain;
 
 use crate::chain::{Walk, Walker};
 use crate::decision::{DropReason, ScopeId};
-use crate::flow::{CompactKey, Ops, Outcome, Place, Quick, Replay, Slot, Stamp};
+use crate::flow::{CompactKey, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
 use crate::frame::Frame;
 use crate::packet::{self, FragmentKind, Meta, plain, tcp_flags};
 use crate::snapshot::Snapshot;
@@ -208,7 +208,8 @@ impl Core {
         let replay = &under.replay;
         if let Some((entry, rewrites)) = self.flows.whole.entry_and_rewrites(slot) {
             let current = entry.generation == under.generation && entry.epoch == under.epoch;
-            if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
+            let spent = is_spent(meta, &entry.program);
+            if current && !spent && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
                 let rewrite = || rewrites.of(slot);
                 let frame = match replay.forward(frame, meta, &entry.program) {
@@ -272,7 +273,10 @@ impl Core {
         if let Some(mut right) = right {
             let (program, rewrite) = (&mut right.program, &right.rewrite);
             if right.epoch == *epoch {
-                self.flows.count(place, frame.len(), self.now_ms);
+                // It is no use of the next hop, which a flow in use keeps being asked for.
+                if !is_spent(&meta, program) {
+                    self.flows.count(place, frame.len(), self.now_ms);
+                }
                 known = Some((right.program, right.rewrite));
             } else if walker.forward_again(scope, frame.bytes(), &meta, program, rewrite, self.now) {
                 // Only the forwarding tables moved: only the forwarding was asked again.
@@ -293,7 +297,7 @@ impl Core {
                             || matches!(place, Place::Compact(..));
                         if cache && knows {
                             self.flows.put(place, &program, &rewrite, stamp, frame.len(), replay);
-                        } else if cached.is_some() {
+                        } else if cached.is_some() && !is_spent(&meta, &program) {
                             self.flows.remove(place);
                         }
                         (program, rewrite)
@@ -334,6 +338,11 @@ impl Core {
             self.counters.flow_hits.add(1);
         }
     }
+}
+
+/// Whether a packet would have to be forwarded and has no hop left.
+fn is_spent(meta: &Meta, program: &Program) -> bool {
+    meta.ttl <= 1 && program.ops.contains(Ops::DECREMENT_TTL)
 }
 
 /// Takes the outer headers off, if admission found that they go.
