@@ -9,7 +9,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 FUZZ_SECONDS ?= 20
 
 .PHONY: help setup build release deb demo test unit fuzz lint image ship
-.PHONY: bench bench-quick bench-wire bench-instructions bench-bless bench-peers bench-pages
+.PHONY: bench bench-quick bench-wire bench-dpdk bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 26
@@ -48,6 +48,9 @@ bench-quick: setup ## Measure the engine alone, two minutes
 
 bench-wire: setup ## Measure packets over veth beside the kernel and testpmd, two minutes (needs root or sudo)
 	@scripts/bench.sh wire
+
+bench-dpdk: setup ## Measure weir over DPDK devices beside testpmd and Open vSwitch, three minutes (needs root or sudo)
+	@scripts/bench.sh dpdk
 
 bench-instructions: setup ## Count instructions a packet, and compare them with the baseline
 	@scripts/bench.sh instructions

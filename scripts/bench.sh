@@ -4,6 +4,7 @@
 #   full          measure everything beside the peers; writes docs/benchmarks/ and the pages that show figures
 #   quick         measure weir alone, briefly; writes nothing
 #   wire          measure weir, the kernel and testpmd over veth; writes target/wire/
+#   dpdk          measure weir over DPDK devices beside testpmd, Open vSwitch and (L3FWD=…) l3fwd; writes docs/benchmarks/dpdk.json
 #   instructions  count instructions, and compare them with the baseline
 #   bless         make the counts the baseline
 #   pages         write the figures of docs/benchmarks/ into the pages
@@ -83,6 +84,17 @@ wire)
     cargo build --release -p weir-bench -p weir
     # Ahead of what else runs.
     "${as_root[@]}" nice -n -20 "$bench" wire --out target/wire
+    ;;
+dpdk)
+    peers
+    need libdpdk-dev libclang-dev
+    build
+    # Linked with DPDK's libraries: not the weir that is shipped without them.
+    cargo build --release -p weir --features dpdk --target-dir target/dpdk
+    reserve_pages
+    mkdir -p "$folder"
+    "${as_root[@]}" nice -n -20 "$bench" dpdk --json "$folder/dpdk.json" ${L3FWD:+--l3fwd "$L3FWD"}
+    "${as_root[@]}" chown -R --reference=docs "$folder"
     ;;
 instructions)
     need valgrind

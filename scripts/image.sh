@@ -28,8 +28,8 @@ else
     flags+=" --remap-path-prefix=$(rustc --print sysroot)=/rust"
     # Given a target, cargo spares build scripts and macros the flags: they are not part of the program.
     CFLAGS="-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$PWD=/weir" RUSTFLAGS=$flags \
-        cargo build --locked --release --target "$host" --target-dir "target/image/cargo" --bin weir ${features:+--features "$features"}
-    binary=$work/cargo/$host/release/weir
+        cargo build --locked --release --target "$host" --target-dir "target/image/cargo-$flavour" --bin weir ${features:+--features "$features"}
+    binary=$work/cargo-$flavour/$host/release/weir
 fi
 
 root=$work/root-$flavour
@@ -41,7 +41,31 @@ chmod 0755 "$root/usr/bin/weir"
 chmod 1777 "$root/tmp"
 cp LICENSE "$root/LICENSE"
 
-if file_type=$(readelf -d "$root/usr/bin/weir" | grep NEEDED); then
+# The libraries that a program or library needs, and theirs, each under the name that it is looked for by.
+libraries() {
+    mkdir -p "$root/usr/lib/$triplet" "$root/usr/lib64"
+    [[ -e $root/lib ]] || ln -s usr/lib "$root/lib"
+    [[ -e $root/lib64 ]] || ln -s usr/lib64 "$root/lib64"
+    local path
+    while read -r path; do
+        case $path in
+        */ld-linux*) install -m 0755 "$path" "$root$path" ;;
+        *) install -m 0644 "$path" "$root/usr/lib/$triplet/${path##*/}" ;;
+        esac
+    done < <(ldd "$@" | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u)
+}
+
+if [[ -n ${drivers[*]:-} ]]; then
+    triplet=$(gcc -print-multiarch)
+    plugins=$(echo "/usr/lib/$triplet"/dpdk/pmds-*)
+    mkdir -p "$root$plugins"
+    found=()
+    for driver in "${drivers[@]}"; do
+        found+=("$(echo "$plugins/librte_$driver.so".[0-9][0-9])")
+        install -m 0644 "${found[-1]}" "$root$plugins/"
+    done
+    libraries "$root/usr/bin/weir" "${found[@]}"
+elif file_type=$(readelf -d "$root/usr/bin/weir" | grep NEEDED); then
     echo "image: the program is not static:" "$file_type" >&2
     exit 1
 fi

@@ -3,6 +3,7 @@
 //! What is measured, how, and what is not: `docs/benchmarking.md`.
 
 mod common;
+mod dpdk;
 mod instructions;
 mod pipeline;
 mod report;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Pipeline(pipeline::Args),
+    Dpdk(dpdk::Args),
     Tables(tables::Args),
     Scale(scale::Args),
     Instructions(instructions::Args),
@@ -41,6 +43,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
+        Command::Dpdk(args) => dpdk::run(&args),
         Command::Tables(args) => tables::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Instructions(args) => instructions::run(&args),

@@ -140,6 +140,8 @@ fn port(entry: &Entry, crossed: &BTreeMap<String, String>) -> Port {
             Some("pinned") => XskMap::Pinned,
             _ => XskMap::Own,
         },
+        queues: number(node, "queues"),
+        vfio_token: word(node, "vfio-token").map(str::to_owned),
         mac: text(node, "mac", text::mac),
         mtu: number(node, "mtu"),
         prefixes: prefixes(node, "prefixes"),

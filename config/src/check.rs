@@ -176,6 +176,7 @@ impl Checker<'_, '_> {
             Form::Prefix => text::prefix(text).map(drop),
             Form::Mac => text::mac(text).map(drop),
             Form::Device => text::device(text),
+            Form::Uuid => text::uuid(text),
             Form::Duration => text::duration(text).map(drop),
             Form::Rate => text::rate(text).map(drop),
             Form::Burst => text::burst(text).map(drop),

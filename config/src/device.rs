@@ -1,4 +1,5 @@
-//! How a port names its device: a network device, a PCI address, or an environment variable that holds either.
+//! How a port names its device: a network device, a PCI address, an environment variable that holds either, or a virtual
+//! device of DPDK.
 
 use std::fmt;
 
@@ -18,6 +19,8 @@ pub enum DeviceName<'a> {
         /// Which of its names, from 0.
         index: usize,
     },
+    /// A virtual device of DPDK and its arguments, without the prefix `vdev:`: `net_memif0,role=server,id=1`.
+    Virtual(&'a str),
 }
 
 impl fmt::Display for DeviceName<'_> {
@@ -26,6 +29,7 @@ impl fmt::Display for DeviceName<'_> {
             Self::Netdev(name) => f.write_str(name),
             Self::Pci(address) => write!(f, "pci:{address}"),
             Self::Environment { variable, index } => write!(f, "env:{variable}[{index}]"),
+            Self::Virtual(arguments) => write!(f, "vdev:{arguments}"),
         }
     }
 }
@@ -62,6 +66,15 @@ pub(crate) fn read(text: &str) -> Parsed<DeviceName<'_>> {
             )
         });
     }
+    if let Some(arguments) = text.strip_prefix("vdev:") {
+        return if is_virtual(arguments) {
+            Ok(DeviceName::Virtual(arguments))
+        } else {
+            Err(Bad::new(format!("`{arguments}` is not a virtual device of DPDK")).hint(
+                "its driver with a number, and arguments, without spaces, such as `vdev:net_memif0,role=server,id=0` or `vdev:net_vhost0,iface=/run/weir/guest.sock`",
+            ))
+        };
+    }
     if is_netdev(text) {
         return Ok(DeviceName::Netdev(text));
     }
@@ -91,6 +104,17 @@ fn is_netdev(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
 }
 
+/// `net_<driver>[number]` and arguments after a comma, as DPDK's `--vdev` takes them.
+fn is_virtual(text: &str) -> bool {
+    let name = text.split(',').next().unwrap_or_default();
+    let rest = name.strip_prefix("net_").unwrap_or_default();
+    !rest.is_empty()
+        && name.len() < 64
+        && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text.len() < 1024
+        && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// `DDDD:BB:DD.F` in lower or upper case.
 fn is_pci_address(text: &str) -> bool {
     let digits =
@@ -115,6 +139,10 @@ mod tests {
         assert_eq!(DeviceName::parse("pci:0000:3b:02.1"), Some(DeviceName::Pci("0000:3b:02.1")));
         let second = DeviceName::Environment { variable: "PCIDEVICE_INTEL_COM_SRIOV", index: 1 };
         assert_eq!(DeviceName::parse("env:PCIDEVICE_INTEL_COM_SRIOV[1]"), Some(second));
+        let memif = DeviceName::Virtual("net_memif0,role=server,id=1");
+        assert_eq!(DeviceName::parse("vdev:net_memif0,role=server,id=1"), Some(memif));
+        assert_eq!(memif.to_string(), "vdev:net_memif0,role=server,id=1");
+        assert_eq!(DeviceName::parse("vdev:net_null0"), Some(DeviceName::Virtual("net_null0")));
         assert_eq!(DeviceName::parse("env:A"), Some(DeviceName::Environment { variable: "A", index: 0 }));
         assert_eq!(second.to_string(), "env:PCIDEVICE_INTEL_COM_SRIOV[1]");
         for wrong in [
@@ -134,6 +162,10 @@ mod tests {
             "env:A[-1]",
             "env:A[0]b",
             "env:A B",
+            "vdev:",
+            "vdev:net_",
+            "vdev:eth0",
+            "vdev:net_memif0, id=1",
         ] {
             assert_eq!(DeviceName::parse(wrong), None, "{wrong}");
         }

@@ -50,6 +50,8 @@ fn port(device: String, prefixes: &[IpNet]) -> Port {
         mode: PortMode::Shared,
         xdp: XdpMode::Auto,
         xsk_map: XskMap::Own,
+        queues: None,
+        vfio_token: None,
         mac: None,
         mtu: None,
         prefixes: prefixes.to_vec(),

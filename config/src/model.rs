@@ -126,6 +126,11 @@ pub struct Port {
     pub xdp: XdpMode,
     /// Whose XDP program brings the frames.
     pub xsk_map: XskMap,
+    /// How many queues to ask a DPDK device for; one for each worker, as far as it has them, if
+    /// absent; of a virtual device one.
+    pub queues: Option<u16>,
+    /// The token of a VF on vfio-pci whose PF is on vfio-pci too.
+    pub vfio_token: Option<String>,
     /// The MAC address to use instead of the device's own.
     pub mac: Option<MacAddress>,
     /// Largest L3 packet in bytes; the device's own if absent (1500 where there is no device).

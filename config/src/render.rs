@@ -134,6 +134,8 @@ fn port(port: &Port) -> Value {
             XskMap::Pinned => "pinned",
         },
     );
+    out.put_some("queues", port.queues);
+    out.put_some("vfio-token", port.vfio_token.clone());
     out.put_some("mac", port.mac.map(|mac| mac.to_string()));
     out.put_some("mtu", port.mtu);
     out.put_list("prefixes", texts(&port.prefixes));

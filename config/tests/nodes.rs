@@ -172,3 +172,24 @@ fn a_device_plugins_program_is_for_dedicated_ports() {
     assert_eq!(loaded.config.ports["a"].xsk_map, weir_config::XskMap::Plugin);
     assert!(loaded.warnings.iter().any(|d| d.code == "ignored-key" && d.line == 5), "{:?}", loaded.warnings);
 }
+
+#[test]
+fn a_virtual_device_is_for_dedicated_ports() {
+    let text = "[port.a]\ndevice = \"vdev:net_memif0,role=server,id=1\"\n";
+    let error = load_str("weir.toml", text).unwrap_err().to_string();
+    assert!(error.contains("weir.toml:2:10: error[conflicting-keys]"), "{error}");
+    let text = format!("{text}mode = \"dedicated\"\nqueues = 2\nxdp = \"native\"\n");
+    let loaded = load_str("weir.toml", &text).unwrap();
+    assert_eq!(loaded.config.ports["a"].queues, Some(2));
+    assert!(loaded.warnings.iter().any(|d| d.code == "ignored-key" && d.line == 5), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn the_queues_of_a_network_device_are_not_chosen_here() {
+    let loaded = load_str("weir.toml", "[port.a]\ndevice = \"eth1\"\nqueues = 4\n").unwrap();
+    let warning = loaded.warnings.iter().find(|d| d.line == 3).unwrap();
+    assert!(warning.code == "ignored-key" && warning.message.contains("`ethtool -L`"), "{warning:?}");
+    let error = load_str("weir.toml", "[port.a]\ndevice = \"pci:0000:01:10.0\"\nvfio-token = \"x\"\n");
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("weir.toml:3:14: error[bad-value]: `x` is not a UUID"), "{error}");
+}

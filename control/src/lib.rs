@@ -13,3 +13,4 @@ pub mod doctor;
 pub mod engine;
 pub mod netlink;
 pub mod privilege;
+pub mod system;

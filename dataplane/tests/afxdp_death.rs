@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use support::{Memory, SOON, Wire, privileged};
 use weir_config::{PortMode, XdpMode};
+use weir_dataplane::io::Port;
 use weir_dataplane::io::afxdp::OpenOptions;
 
 /// Names the device to the child.

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use support::{Memory, NEVER, SOON, Wire, experiment, number, privileged, run};
 use weir_config::{PortMode, XdpMode};
-use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::afxdp::{AfXdpPort, OpenError, XdpObtained};
+use weir_dataplane::io::{Port, PortQueue};
 
 fn frames_go_in_and_out(xdp: XdpMode, expected: XdpObtained) {
     let wire = Wire::new(1);
     let tap = wire.tap();
     let mut memory = Memory::new(4096);
     let (port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, xdp));
-    assert_eq!(port.info().xdp, expected);
+    assert_eq!(port.info().backend.xdp(), Some(expected));
     assert_eq!((port.info().driver.as_str(), port.info().queues, port.info().mtu), ("veth", 1, 1500));
     for n in 0..200 {
         tap.send(&experiment(n, 60 + 7 * n as usize));
@@ -91,7 +91,7 @@ fn what_was_refused_before_the_mode_obtained_is_said() {
     let wire = Wire::new(1);
     let mut memory = Memory::new(4096);
     let (port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Auto));
-    assert_eq!(port.info().xdp, XdpObtained::NativeCopy);
+    assert_eq!(port.info().backend.xdp(), Some(XdpObtained::NativeCopy));
     // What was tried before leaves no trace: the queues live, now and after many looks at the device.
     memory.receive(&mut queues, 1, NEVER * 3);
     assert!(queues.iter().all(PortQueue::alive));
@@ -401,7 +401,7 @@ fn frames_that_a_full_ring_missed_are_counted_exactly() {
         queues[0].close(&mut memory.cache);
         let counters = queues[0].counters();
         // The kernel itself may have sent or heard a frame or two more; none is unaccounted for.
-        assert_eq!(counters.rx_frames + counters.rx_missed, port.program_counters().redirected, "{xdp:?}");
+        assert_eq!(counters.rx_frames + counters.rx_missed, port.counters().redirected, "{xdp:?}");
         assert!(counters.rx_missed >= 236, "{xdp:?}: {counters:?}");
         assert_eq!(memory.free_frames(), 4096);
     }

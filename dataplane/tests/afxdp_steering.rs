@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use support::{Memory, NEVER, SOON, Tap, Wire, privileged};
 use weir_config::{PortMode, XdpMode};
-use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, Steering};
+use weir_dataplane::io::{Port, PortQueue};
 
 const VTEP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -86,7 +86,7 @@ impl Shared {
 
     /// Whether the port takes the frame; if not, the kernel got it.
     fn takes(&mut self, frame: &[u8]) -> bool {
-        let before = self.port.program_counters();
+        let before = self.port.counters();
         self.tap.send(frame);
         let end = std::time::Instant::now() + SOON;
         loop {
@@ -96,7 +96,7 @@ impl Shared {
                 self.memory.free(frames);
                 return true;
             }
-            if self.port.program_counters().passed > before.passed {
+            if self.port.counters().passed > before.passed {
                 return false;
             }
             assert!(std::time::Instant::now() < end, "the frame never arrived");
@@ -169,7 +169,7 @@ fn takes_its_own_and_leaves_the_rest(xdp: XdpMode) {
 
     // A header that ends early is the kernel's.
     assert!(!shared.takes(&icmp4(3, &sent4[..27])[..14 + 20 + 8 + 27]));
-    assert_eq!(shared.port.program_counters().no_socket, 0);
+    assert_eq!(shared.port.counters().no_socket, 0);
     assert_eq!(shared.queues[0].counters().invalid, 0);
 }
 
@@ -200,7 +200,7 @@ fn the_host_behind_a_shared_port_answers_ping_while_the_port_takes_its_tunnels()
     assert!(shared.takes(&ethernet(&[0x0800], &ipv4(PEER, VTEP, 17, 0, &udp(4789, &[0; 30])))));
     let output = shared.wire.there(&format!("ping -c 3 -i 0.05 -W 2 {VTEP}"));
     assert!(output.contains("3 received"), "{output}");
-    let counters = shared.port.program_counters();
+    let counters = shared.port.counters();
     assert_eq!(counters.redirected, 1);
     assert!(counters.passed >= 6);
 }

@@ -13,7 +13,7 @@ said "image built"
 digest=$(cat target/image/weir-small.digest)
 cp target/image/weir-small.oci.tar target/image/first.oci.tar
 sleep 1
-WEIR_IMAGE_BINARY=$(echo target/image/cargo/*/release/weir) scripts/image.sh small
+WEIR_IMAGE_BINARY=$(echo target/image/cargo-small/*/release/weir) scripts/image.sh small
 if [[ $(cat target/image/weir-small.digest) != "$digest" ]]; then
     echo "ship: two builds gave two images: $digest, $(cat target/image/weir-small.digest)" >&2
     exit 1

@@ -8,7 +8,7 @@
 mod bed;
 mod capture;
 mod input;
-mod peers;
+pub(crate) mod peers;
 pub(crate) mod report;
 mod source;
 mod workload;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use weir_dataplane::frame::{BURST, Frame, FrameCache};
-use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue, arrival};
+use weir_dataplane::io::{Port, PortQueue};
 
 use super::clock::now;
 use super::deck::Deck;
@@ -135,7 +135,7 @@ impl Sink {
     /// What it is, for the record.
     pub(crate) fn describe(&self) -> String {
         let info = self.port.info();
-        format!("AF_XDP on {} ({}, {}, queues: {})", info.device, info.driver, info.xdp, info.queues)
+        format!("{} on {} ({}, queues: {})", info.backend, info.device, info.driver, info.queues)
     }
 
     /// The device's name.

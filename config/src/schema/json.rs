@@ -141,8 +141,9 @@ fn text(form: Form) -> Value {
         Form::Address | Form::Prefix => "^[0-9A-Fa-f:.]+/[0-9]{1,3}$",
         Form::Mac => "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$",
         Form::Device => {
-            "^([^/: ]{1,15}|pci:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\\.[0-7]|env:[A-Za-z_][A-Za-z0-9_]*(\\[[0-9]{1,4}\\])?)$"
+            "^([^/: ]{1,15}|pci:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\\.[0-7]|env:[A-Za-z_][A-Za-z0-9_]*(\\[[0-9]{1,4}\\])?|vdev:net_[A-Za-z0-9_]+(,[!-~]*)?)$"
         }
+        Form::Uuid => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
         Form::Duration => "^[0-9]+(\\.[0-9]+)? ?(ms|s|m|min|h|d)$",
         Form::Rate => "^[0-9]+(\\.[0-9]+)? ?[kKMG]?(bit/s|bps|bit|pps|p/s)$",
         Form::Burst => "^[0-9]+(\\.[0-9]+)? ?(B|kB|KB|MB|GB|KiB|MiB|GiB|packets?)$",

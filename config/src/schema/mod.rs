@@ -111,6 +111,7 @@ pub(crate) enum Form {
     Prefix,
     Mac,
     Device,
+    Uuid,
     Duration,
     Rate,
     Burst,
@@ -199,8 +200,9 @@ impl Form {
             Self::Prefix => "a prefix such as \"10.2.0.0/16\"",
             Self::Mac => "a MAC address such as \"02:00:00:00:01:09\"",
             Self::Device => {
-                "a network device such as \"eth1\", \"pci:0000:3b:02.1\" or \"env:PCIDEVICE_INTEL_COM_SRIOV[0]\""
+                "a device such as \"eth1\", \"pci:0000:3b:02.1\", \"env:PCIDEVICE_INTEL_COM_SRIOV[0]\" or \"vdev:net_memif0,id=1\""
             }
+            Self::Uuid => "a UUID such as \"3b6ff2a5-77c0-4b16-8b1e-2f6c4f2a9d10\"",
             Self::Duration => "a time such as \"300s\"",
             Self::Rate => "a rate such as \"10Mbit/s\" or \"1000pps\"",
             Self::Burst => "a burst such as \"64KB\" or \"100 packets\"",

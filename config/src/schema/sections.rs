@@ -185,7 +185,7 @@ static PORT: Table = Table {
             "device",
             Kind::Text(Form::Device),
             Need::Optional("only `weir replay` drives the port"),
-            "The network device: its name; the address of a PCI function that has one (`pci:…`); or one of the names or addresses, separated by commas, in an environment variable, as device plugins set it (`env:…[0]`). A device belongs to one port.",
+            "The device. A network device by its name, driven through AF_XDP. A PCI function by its address (`pci:…`): through AF_XDP if it has a network device, through DPDK if it is bound to vfio-pci. One of the names or addresses, separated by commas, in an environment variable, as device plugins set it (`env:…[0]`). Or a virtual device of DPDK with its arguments (`vdev:net_memif0,…`, `vdev:net_vhost0,…`). DPDK needs a weir that is built with it. A device belongs to one port.",
         ),
         key(
             "mode",
@@ -204,6 +204,18 @@ static PORT: Table = Table {
             Kind::Word(&["own", "plugin", "pinned"]),
             Need::Default("\"own\""),
             "Whose XDP program brings the frames: weir's \"own\"; or that of the AF_XDP device plugin, whose map of sockets is asked for at `/tmp/afxdp_dp/<device>/afxdp.sock` (\"plugin\") or found pinned at `/tmp/afxdp_dp/<device>/xsks_map` (\"pinned\"). A program that is not weir's takes every frame: the port is \"dedicated\".",
+        ),
+        key(
+            "queues",
+            Kind::Integer { min: 1, max: 64 },
+            Need::Optional("one for each worker, as far as the device has them; 1 for a virtual device"),
+            "How many receive and transmit queues to ask a DPDK device for. The peer of a virtual device must have as many. A network device has those that `ethtool -L` gives it.",
+        ),
+        key(
+            "vfio-token",
+            Kind::Text(Form::Uuid),
+            Need::Optional("none, or the one that `PCIDEVICE_…_INFO` holds"),
+            "The token of a VF on vfio-pci whose PF is on vfio-pci too. All such VFs of one weir share it.",
         ),
         key("mac", Kind::Text(Form::Mac), Need::Optional("the device's own"), "The MAC address to use."),
         key(

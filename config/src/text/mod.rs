@@ -103,6 +103,16 @@ pub(crate) fn device(text: &str) -> Parsed<()> {
     crate::device::read(text).map(drop)
 }
 
+/// A UUID (RFC 9562, section 4): 8-4-4-4-12 hexadecimal digits.
+pub(crate) fn uuid(text: &str) -> Parsed<()> {
+    let lengths = text.split('-').map(str::len);
+    if lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
+        return Ok(());
+    }
+    Err(Bad::new(format!("`{text}` is not a UUID"))
+        .hint("hexadecimal digits as in `3b6ff2a5-77c0-4b16-8b1e-2f6c4f2a9d10`"))
+}
+
 /// What a `[node]` section is for: a node's name (RFC 1123), or a label `key=value`, as Kubernetes writes them.
 pub(crate) fn node(text: &str) -> Parsed<()> {
     let letters = |part: &str, more: &str| {
@@ -213,6 +223,16 @@ mod tests {
         assert!(device("a-device-name-16").is_err());
         assert!(device("a/b").is_err());
         assert!(device("pci:0000:3b:02.1").is_ok());
+    }
+
+    #[test]
+    fn a_uuid_has_five_groups_of_digits() {
+        assert!(uuid("3b6ff2a5-77c0-4b16-8b1e-2f6c4f2a9d10").is_ok());
+        for bad in
+            ["", "3b6ff2a5", "3b6ff2a5-77c0-4b16-8b1e-2f6c4f2a9d1", "zb6ff2a5-77c0-4b16-8b1e-2f6c4f2a9d10"]
+        {
+            assert!(uuid(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::at;
 use super::view::{Interface, InterfaceKind, View, is_link_local_v6};
 use crate::codes;
+use crate::device::DeviceName;
 use crate::model::{Config, Domain, PortMode, XskMap};
 use crate::sink::{At, Sink, error, warning};
 
@@ -21,6 +22,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     duplicate_cores(config, sink);
     duplicate_names(config, sink);
     duplicate_devices(config, sink);
+    kinds_of_devices(config, sink);
     foreign_programs(config, sink);
     for (name, bridge) in &config.bridges {
         let path = at!["bridge", name, "ageing"];
@@ -75,6 +77,36 @@ fn foreign_programs(config: &Config, sink: &mut Sink<'_>) {
         if sink.is_sound(&xdp) {
             let message = "`xdp` has no effect here: the device plugin attached its XDP program already";
             sink.report(&xdp, At::Key, warning(codes::IGNORED_KEY, message));
+        }
+    }
+}
+
+/// A virtual device has no kernel to share it with, and no XDP; a network device's queues are not ours to choose.
+fn kinds_of_devices(config: &Config, sink: &mut Sink<'_>) {
+    for (name, port) in &config.ports {
+        let Some(device) = port.device.as_deref().and_then(DeviceName::parse) else { continue };
+        let (ignored, why): (&[&str], _) = match device {
+            DeviceName::Virtual(_) => (
+                &["xdp", "xsk-map", "prefixes", "vfio-token"],
+                "a virtual device of DPDK has no XDP, no kernel beside it and no VFIO",
+            ),
+            DeviceName::Netdev(_) => (
+                &["queues", "vfio-token"],
+                "a network device is driven through AF_XDP, with the queues that `ethtool -L` gives it",
+            ),
+            DeviceName::Pci(_) | DeviceName::Environment { .. } => (&[], ""),
+        };
+        if matches!(device, DeviceName::Virtual(_)) && port.mode == PortMode::Shared {
+            let message = "a virtual device of DPDK is weir's alone, and the port is shared";
+            let finding = error(codes::CONFLICTING_KEYS, message).hint("add `mode = \"dedicated\"`");
+            sink.report(&at!["port", name, "device"], At::Value, finding);
+        }
+        for key in ignored {
+            let path = at!["port", name, *key];
+            if sink.is_sound(&path) {
+                let finding = warning(codes::IGNORED_KEY, format!("`{key}` has no effect here: {why}"));
+                sink.report(&path, At::Key, finding);
+            }
         }
     }
 }

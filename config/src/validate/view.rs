@@ -15,6 +15,8 @@ const HARMLESS: &[&str] = &[
     "mac",
     "xdp",
     "xsk-map",
+    "queues",
+    "vfio-token",
     "device",
     "prefixes",
     "ttl",

@@ -104,7 +104,7 @@ fn packets(page: &mut Page, counters: &Counters) {
 /// Name, help text and value of a counter of ports.
 type PortMetric = (&'static str, &'static str, fn(&PortStatus) -> u64);
 
-const PORT_METRICS: [PortMetric; 3] = [
+const PORT_METRICS: [PortMetric; 5] = [
     ("weir_port_redirected_frames_total", "Frames that the XDP program took for weir.", |port| {
         port.redirected
     }),
@@ -116,6 +116,10 @@ const PORT_METRICS: [PortMetric; 3] = [
         "Frames for weir that came by a queue without a socket and went to the kernel.",
         |port| port.no_socket,
     ),
+    ("weir_port_missed_frames_total", "Frames that the device dropped, all its queues together.", |port| {
+        port.missed
+    }),
+    ("weir_port_error_frames_total", "Frames received broken, as the device says.", |port| port.errors),
 ];
 
 /// Name, help text and value of a counter of queues.
@@ -143,11 +147,12 @@ fn ports(page: &mut Page, ports: &[PortStatus]) {
     }
     page.family("weir_port_info", "gauge", "What was obtained for the port; always 1.");
     for port in ports {
-        let labels: [(&str, &dyn Display); 6] = [
+        let labels: [(&str, &dyn Display); 7] = [
             ("port", &port.name),
             ("device", &port.device),
             ("mode", &port.mode),
             ("driver", &port.driver),
+            ("backend", &port.backend),
             ("xdp", &port.xdp),
             ("numa", &port.numa),
         ];

@@ -8,11 +8,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use weir_dataplane::worker::status::PortStatus;
 
 use super::DEFAULT_LIMIT;
 use super::error::ApiError;
 use crate::daemon::{ConfigView, Conservation, Health, Manager, blocking};
+use crate::devices;
 use crate::engine::Engine;
+use crate::system::System;
 
 /// Asks the engine, away from the reactor.
 async fn ask<T: Send + 'static>(
@@ -41,12 +44,25 @@ macro_rules! lists {
 }
 
 lists! {
-    ports "ports"
     workers "workers"
     routes "routes"
     neighbours "neighbours"
     tunnels "tunnels"
     macs "macs"
+}
+
+pub(crate) async fn ports(State(manager): State<Arc<Manager>>) -> Json<Value> {
+    let described = |port: PortStatus| {
+        let facts = devices::facts(&System::default(), &port.device, &port.xdp);
+        let (mut port, facts) = (json!(port), json!(facts));
+        if let (Some(port), Value::Object(facts)) = (port.as_object_mut(), facts) {
+            port.extend(facts);
+        }
+        port
+    };
+    let ports =
+        ask(&manager, move |engine| engine.ports().into_iter().map(described).collect::<Vec<_>>()).await;
+    Json(json!({ "ports": ports }))
 }
 
 pub(crate) async fn pipeline(State(manager): State<Arc<Manager>>) -> Json<Value> {

@@ -1,15 +1,17 @@
 //! `weir doctor`: what on this machine keeps weir from running, or from running well.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use weir_dataplane::io::WITH_DPDK;
 
 use super::node::NodeArguments;
 use super::{Output, REFUSED, USAGE, check};
 use crate::configuration;
 use crate::devices;
-use crate::doctor::{self, Finding, Level, System};
+use crate::doctor::{self, Finding, Level};
+use crate::system::System;
 
 const EXAMPLES: &str =
     "Nothing is changed: the commands that would help are printed. Without --config only the
@@ -51,9 +53,10 @@ impl Doctor {
             Ok(loaded) => loaded.map(|loaded| loaded.config),
             Err(refusal) => return check::refused(&refusal),
         };
-        let resolve = |config| devices::resolve(config, |name| std::env::var(name).ok(), Path::new("/sys"));
+        let system = System::default();
+        let resolve = |config| devices::resolve(config, |name| std::env::var(name).ok(), &system, WITH_DPDK);
         let unknown = config.as_mut().map_or(Ok(()), resolve).err().unwrap_or_default();
-        let mut findings = doctor::examine(&System::default(), config.as_ref());
+        let mut findings = doctor::examine(&system, config.as_ref());
         let problem = |text| Finding { about: "ports".into(), level: Level::Problem, text, fix: Vec::new() };
         findings.extend(unknown.into_iter().map(problem));
         let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Good);

@@ -32,7 +32,7 @@ impl Announcer {
             announce(port);
         }
         for name in self.ports.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
-            info!("port {name}: closed; the kernel has the device back");
+            info!("port {name}: closed; its device is free");
         }
         if ports.is_empty() {
             warn!("the configuration has no port: nothing is received or sent");
@@ -46,17 +46,20 @@ fn announce(port: &PortStatus) {
         port.queues.iter().map(|queue| format!("{}→{}", queue.queue, queue.worker)).collect();
     let numa = if port.numa < 0 { "none".to_owned() } else { port.numa.to_string() };
     info!(
-        "port {}: device {} ({}), {}, driver {}, XDP {}, MAC {}, MTU {}, NUMA node {numa}, queues → workers: {}",
+        "port {}: device {} ({}), {}, driver {}, {}, MAC {}, MTU {}, NUMA node {numa}, queues → workers: {}",
         port.name,
         port.device,
         port.state,
         port.mode,
         port.driver,
-        port.xdp,
+        format!("{} {}", port.backend, port.xdp).trim_end(),
         port.mac,
         port.mtu,
         queues.join(" "),
     );
+    for warning in &port.warnings {
+        warn!("port {}: {warning}", port.name);
+    }
     for refused in &port.refused {
         info!("port {}: not obtained: {refused}", port.name);
     }

@@ -26,7 +26,21 @@ pub fn start(filter: &str) -> Result<(), String> {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         builder.with_target(false).with_ansi(terminal).try_init()
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    #[cfg(feature = "dpdk")]
+    weir_dataplane::io::dpdk::set_log(from_dpdk);
+    Ok(())
+}
+
+/// A line of DPDK's log. What it says of its own doings is for whoever looks closer.
+#[cfg(feature = "dpdk")]
+fn from_dpdk(level: weir_dataplane::io::dpdk::Level, line: &str) {
+    use weir_dataplane::io::dpdk::Level as Dpdk;
+    match level {
+        Dpdk::Error => tracing::error!("DPDK: {line}"),
+        Dpdk::Warning => tracing::warn!("DPDK: {line}"),
+        Dpdk::Info | Dpdk::Debug => tracing::debug!("DPDK: {line}"),
+    }
 }
 
 /// Whether stderr is what JOURNAL_STREAM names by device and inode (systemd.exec(5)), and not a file or a terminal.

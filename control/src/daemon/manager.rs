@@ -4,7 +4,6 @@
 //! the running one, and given to the data plane. Whatever fails on the way leaves the running generation untouched.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing::{debug, info, warn};
 use weir_config::{Change, Config, Diagnostic, Identity};
+use weir_dataplane::io::WITH_DPDK;
 
 use crate::configuration::{self, Loaded, Refusal, Source};
 use crate::daemon::announce::Announcer;
@@ -22,6 +22,7 @@ use crate::daemon::watch::Watched;
 use crate::devices;
 use crate::engine::Engine;
 use crate::netlink::{self, Kernel, KernelEvent};
+use crate::system::System;
 
 /// The engine, the kernel and the running configuration.
 pub struct Manager {
@@ -372,7 +373,8 @@ impl Manager {
     /// With what this machine gives: the devices that are meant, and the kernel's addresses.
     fn complete(&self, written: &Config) -> Result<Config, Refusal> {
         let mut complete = written.clone();
-        devices::resolve(&mut complete, |name| std::env::var(name).ok(), Path::new("/sys"))
+        let system = System::default();
+        devices::resolve(&mut complete, |name| std::env::var(name).ok(), &system, WITH_DPDK)
             .map_err(|problems| Refusal::for_want_of_devices(&problems))?;
         if let Some(kernel) = &self.kernel {
             netlink::complete(&mut complete, &kernel.view());

@@ -2,8 +2,8 @@
 
 use weir_config::{Config, Cores, Idle};
 
-use super::system::words;
-use super::{Findings, Level, System};
+use super::{Findings, Level};
+use crate::system::{System, words};
 
 const ABOUT: &str = "cores";
 /// A deeper sleep than this many microseconds to wake from is felt by a packet.
@@ -54,7 +54,7 @@ pub(super) fn examine(system: &System, config: &Config, findings: &mut Findings)
 fn given(system: &System) -> Vec<usize> {
     let status = system.text("/proc/self/status").unwrap_or_default();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    super::system::numbers(list.unwrap_or_default().trim())
+    crate::system::numbers(list.unwrap_or_default().trim())
 }
 
 fn joined(cores: &[usize]) -> String {

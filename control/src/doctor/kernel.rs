@@ -3,8 +3,9 @@
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::CapabilitySet;
 
-use super::{Findings, Level, System};
+use super::{Findings, Level};
 use crate::privilege::KEPT;
+use crate::system::System;
 
 /// The oldest kernel that weir's XDP program runs on.
 const OLDEST: (u32, u32) = (5, 15);

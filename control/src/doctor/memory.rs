@@ -4,7 +4,8 @@ use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 use weir_config::{Config, HugePages};
 
-use super::{Findings, Level, System};
+use super::{Findings, Level};
+use crate::system::System;
 
 const ABOUT: &str = "memory";
 const MEGABYTE: u64 = 1 << 20;

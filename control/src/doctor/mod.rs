@@ -2,16 +2,16 @@
 //! commands would change it. Changes nothing.
 
 mod cores;
+mod functions;
 mod kernel;
 mod links;
 mod memory;
 mod ports;
-mod system;
 
 use serde::Serialize;
 use weir_config::Config;
 
-pub use system::System;
+use crate::system::System;
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

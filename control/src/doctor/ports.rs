@@ -2,12 +2,14 @@
 
 use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
-use weir_config::{Config, Port};
+use weir_config::{Config, DeviceName, Port};
 use weir_dataplane::io::afxdp::largest_mtu;
 
+use super::functions;
 use super::links::{Channels, Links};
-use super::system::words;
-use super::{Findings, Level, System};
+use super::{Findings, Level};
+use crate::devices;
+use crate::system::{System, words};
 
 /// Offloads that join frames, or take their VLAN tags off, before weir sees them: the kernel's name, ethtool's, what it does.
 const DISTURBING: &[(&str, &str, &str)] = &[
@@ -32,6 +34,11 @@ pub(super) fn examine(system: &System, config: &Config, workers: &[usize], findi
             findings.add(&about, Level::Problem, "it has no device: only `weir replay` can drive it");
             continue;
         };
+        let facts = devices::facts(system, device, "");
+        if matches!(DeviceName::parse(device), Some(DeviceName::Pci(_) | DeviceName::Virtual(_))) {
+            functions::examine(system, &about, device, &facts, findings);
+            continue;
+        }
         let index = socket(AddressFamily::INET, SocketType::DGRAM, None)
             .and_then(|socket| name_to_index(&socket, device));
         let Ok(index) = index else {
@@ -44,6 +51,7 @@ pub(super) fn examine(system: &System, config: &Config, workers: &[usize], findi
         look.mtu(config.memory.frame_size, findings);
         look.numa(findings);
         look.interrupts(findings);
+        functions::place(&about, &facts, findings);
         match &links {
             Ok(links) => look.driver(links, index, config, findings),
             Err(error) => findings.add(&about, Level::Note, format!("the driver cannot be asked: {error}")),

@@ -205,6 +205,8 @@ mod completion {
             mode,
             xdp: XdpMode::Auto,
             xsk_map: XskMap::Own,
+            queues: None,
+            vfio_token: None,
             mac: None,
             mtu: None,
             prefixes: Vec::new(),

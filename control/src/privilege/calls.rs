@@ -182,6 +182,8 @@ const CONTROL_OLDER: List = calls![
     SYS_arch_prctl,
     SYS_chmod,
     SYS_dup2,
+    // DPDK's interrupt thread.
+    SYS_epoll_create,
     SYS_epoll_wait,
     SYS_lstat,
     SYS_mkdir,

@@ -33,7 +33,7 @@ fn every_error_of_a_refused_reload_is_logged_with_its_place() {
     let daemon = Daemon::start(&ports(&["a"]));
     let log = || String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned();
     eventually("the announcement", || {
-        log().contains("port a: device wx0 (up), dedicated, driver veth, XDP native copy")
+        log().contains("port a: device wx0 (up), dedicated, driver veth, AF_XDP native copy")
     });
     assert!(log().contains("port a: not obtained: zero-copy: operation not supported"), "{}", log());
 

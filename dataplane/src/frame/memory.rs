@@ -2,8 +2,10 @@
 
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::token::SizeTag;
 use super::{Frame, FramePool};
 
 /// Every memory of the process, so that a frame that ends up with another memory's pool finds its way home.
@@ -31,8 +33,8 @@ pub enum MemoryError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A chunk size that AF_XDP does not take.
-    #[error("memory.frame-size is {0}; it must be 2048 or 4096")]
+    /// A chunk size that is not one.
+    #[error("memory.frame-size is {0}; it must be 2048, 4096, 8192 or 16384")]
     FrameSize(u16),
     /// The mapping failed.
     #[error("cannot map {bytes} bytes for frames: {source}; lower memory.frames")]
@@ -50,6 +52,7 @@ pub struct FrameMemory {
     base: NonNull<u8>,
     frames: u32,
     frame_size: u16,
+    size: SizeTag,
     /// log2 of the chunk size.
     shift: u32,
     /// Bytes of all chunks.
@@ -65,7 +68,7 @@ unsafe impl Send for FrameMemory {}
 unsafe impl Sync for FrameMemory {}
 
 impl FrameMemory {
-    /// Maps `frames` chunks of `frame_size` bytes (2048 or 4096).
+    /// Maps `frames` chunks of `frame_size` bytes (2048, 4096, 8192 or 16384).
     ///
     /// # Errors
     /// [`MemoryError`] when the kernel refuses, or when huge pages are required and cannot be touched.
@@ -75,11 +78,9 @@ impl FrameMemory {
         huge: weir_config::HugePages,
     ) -> Result<&'static Self, MemoryError> {
         use weir_config::HugePages;
-        if !matches!(frame_size, 2048 | 4096) {
-            return Err(MemoryError::FrameSize(frame_size));
-        }
-        // The highest bit of a frame's index says how large its chunk is.
-        let frames = frames.min(i32::MAX as u32);
+        let size = SizeTag::of(frame_size).ok_or(MemoryError::FrameSize(frame_size))?;
+        // The two highest bits of a frame's index say how large its chunk is.
+        let frames = frames.min((1 << 30) - 1);
         let bytes = (frames as usize * usize::from(frame_size)).next_multiple_of(2 << 20);
         let (base, pages) = match huge {
             HugePages::Never => (map(bytes, false), PageKind::Normal),
@@ -98,6 +99,7 @@ impl FrameMemory {
             base,
             frames,
             frame_size,
+            size,
             shift: frame_size.trailing_zeros(),
             bytes: frames as usize * usize::from(frame_size),
             pages,
@@ -167,10 +169,14 @@ impl FrameMemory {
         // SAFETY: the offset is inside the mapping; the rest is the caller's promise.
         unsafe {
             let chunk = self.base.add((index as usize) << self.shift);
-            Frame::from_raw(chunk, index, start, len, self.frame_size)
+            Frame::from_raw(chunk, index, start, len, self.size)
         }
     }
 }
+
+/// Where frame memory is asked to lie, one behind the other: within the 39 bits of address that small IOMMUs translate, since devices use
+/// the addresses of the process. DPDK's own memory lies below.
+static NEXT: AtomicUsize = AtomicUsize::new(0x40_0000_0000);
 
 /// Maps `bytes` of private memory. Huge pages are probed by populating them: a reservation that cannot be kept shows
 /// here, not as a bus error later.
@@ -179,9 +185,10 @@ fn map(bytes: usize, huge: bool) -> io::Result<NonNull<u8>> {
     if huge {
         flags |= libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
     }
-    // SAFETY: a fresh anonymous mapping, no address asked for.
-    let base =
-        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    // A wish: where something lies already, the kernel takes another place.
+    let wish = std::ptr::without_provenance_mut(NEXT.fetch_add(bytes + (2 << 20), Ordering::Relaxed));
+    // SAFETY: a fresh anonymous mapping, which takes the place of no other.
+    let base = unsafe { libc::mmap(wish, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -225,6 +232,16 @@ mod tests {
         let error = FrameMemory::map(frames, 2048, HugePages::Require).unwrap_err().to_string();
         assert!(error.contains(&format!("vm.nr_hugepages={pages}`")), "{error}");
         assert!(error.contains("memory.huge-pages = \"auto\""), "{error}");
+    }
+
+    #[test]
+    fn frames_lie_where_small_iommus_reach() {
+        let (first, second) =
+            (FrameMemory::map(64, 2048, HugePages::Never), FrameMemory::map(64, 16384, HugePages::Never));
+        for memory in [first.unwrap(), second.unwrap()] {
+            let start = memory.base().as_ptr() as usize;
+            assert!(start.is_multiple_of(2 << 20) && start + memory.bytes() < 1 << 39, "{start:#x}");
+        }
     }
 
     #[test]

@@ -39,6 +39,18 @@ impl FramePool {
         self.free.pop()
     }
 
+    /// Takes as many chunks' indexes as there are places, or as there are; returns how many.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn take_chunks(&self, into: &mut [u32]) -> usize {
+        let mut taken = 0;
+        for place in into {
+            let Some(index) = self.free.pop() else { break };
+            *place = index;
+            taken += 1;
+        }
+        taken
+    }
+
     /// Gives a chunk's index back to the shared pool, around any cache.
     pub(crate) fn give_chunk(&self, index: u32) {
         // The queue holds as many indexes as there are chunks, so it is never full.
@@ -226,26 +238,29 @@ mod tests {
     fn a_token_has_sixteen_bytes_and_knows_the_size_of_its_chunk() {
         assert_eq!(size_of::<Frame>(), 16);
         assert_eq!(size_of::<Option<Frame>>(), 16);
-        let large = FramePool::new(FrameMemory::map(3, 4096, HugePages::Never).unwrap());
-        let mut cache = FrameCache::new(large.clone());
-        let frames: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
-        let mut indexes: Vec<u32> = frames.iter().map(Frame::index).collect();
-        indexes.sort_unstable();
-        assert_eq!(indexes, [0, 1, 2]);
-        for mut frame in frames {
-            assert_eq!(frame.tailroom(), 3840);
-            assert!(frame.write(&[1; 3840]) && !frame.write(&[1; 3841]));
-            cache.free(frame);
+        for size in [2048, 4096, 8192, 16384] {
+            let room = usize::from(size - HEADROOM);
+            let pool = FramePool::new(FrameMemory::map(3, size, HugePages::Never).unwrap());
+            let mut cache = FrameCache::new(pool.clone());
+            let frames: Vec<_> = std::iter::from_fn(|| cache.alloc()).collect();
+            let mut indexes: Vec<u32> = frames.iter().map(Frame::index).collect();
+            indexes.sort_unstable();
+            assert_eq!(indexes, [0, 1, 2]);
+            for mut frame in frames {
+                assert_eq!(frame.tailroom(), room);
+                assert!(frame.write(&vec![1; room]) && !frame.write(&vec![1; room + 1]));
+                cache.free(frame);
+            }
+            drop(cache);
+            assert_eq!(pool.available(), 3);
         }
-        drop(cache);
-        assert_eq!(large.available(), 3);
     }
 
     #[test]
-    fn a_chunk_size_that_af_xdp_does_not_take_is_refused() {
-        assert!(matches!(
-            FrameMemory::map(1, 1500, HugePages::Never),
-            Err(super::super::MemoryError::FrameSize(1500))
-        ));
+    fn a_chunk_size_that_is_none_is_refused() {
+        for size in [0, 1500, 1024, 32768] {
+            let refused = FrameMemory::map(1, size, HugePages::Never);
+            assert!(matches!(refused, Err(super::super::MemoryError::FrameSize(n)) if n == size));
+        }
     }
 }

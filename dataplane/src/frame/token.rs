@@ -11,8 +11,8 @@ use std::ptr::NonNull;
 pub struct Frame {
     /// First byte of the chunk.
     chunk: NonNull<u8>,
-    /// Index of the chunk in its memory; the highest bit is set in chunks of 4096 bytes, clear in those of 2048. So a
-    /// token has 16 bytes: bursts of them are moved a lot.
+    /// Index of the chunk in its memory; the two highest bits say how often the size of the chunk is twice 2048 bytes. So a token has
+    /// 16 bytes: bursts of them are moved a lot.
     tagged: u32,
     /// Offset of the packet in the chunk.
     start: u16,
@@ -20,8 +20,22 @@ pub struct Frame {
     len: u16,
 }
 
-/// The bit of `tagged` that says 4096.
-const LARGE: u32 = 1 << 31;
+/// Bits of `tagged` below those of the size.
+const SIZE_SHIFT: u32 = 30;
+/// The bits of `tagged` that are the index.
+const INDEX: u32 = (1 << SIZE_SHIFT) - 1;
+
+/// The size of a chunk, as a token keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SizeTag(u32);
+
+impl SizeTag {
+    /// Of 2048, 4096, 8192 or 16384 bytes; of no others.
+    pub(super) fn of(size: u16) -> Option<Self> {
+        let doubled = [2048, 4096, 8192, 16384].iter().position(|&known| known == size)?;
+        Some(Self((doubled as u32) << SIZE_SHIFT))
+    }
+}
 
 // SAFETY: a frame is the only owner of its chunk, and chunks live in memory that is never unmapped.
 unsafe impl Send for Frame {}
@@ -40,13 +54,20 @@ impl Frame {
     /// Makes the token of a chunk.
     ///
     /// # Safety
-    /// `size` is 2048 or 4096, `index < 2^31`, `chunk` points at `size` bytes of a [`FrameMemory`](super::FrameMemory) (never unmapped), no other token
-    /// of the chunk exists, the kernel does not own it, and `start + len <= size`.
+    /// `size` is that of the chunk, `index < 2^30`, `chunk` points at as many bytes of a [`FrameMemory`](super::FrameMemory) (never unmapped),
+    /// no other token of the chunk exists, neither kernel nor device own it, and `start + len` is at most its size.
     #[inline]
-    pub(crate) unsafe fn from_raw(chunk: NonNull<u8>, index: u32, start: u16, len: u16, size: u16) -> Self {
-        debug_assert!(u32::from(start) + u32::from(len) <= u32::from(size));
-        debug_assert!(index & LARGE == 0 && matches!(size, 2048 | 4096));
-        Self { chunk, tagged: index | u32::from(size >> 12) << 31, start, len }
+    pub(super) unsafe fn from_raw(
+        chunk: NonNull<u8>,
+        index: u32,
+        start: u16,
+        len: u16,
+        size: SizeTag,
+    ) -> Self {
+        debug_assert!(index <= INDEX);
+        let this = Self { chunk, tagged: index | size.0, start, len };
+        debug_assert!(usize::from(start) + usize::from(len) <= this.size());
+        this
     }
 
     /// Gives up the token and returns (chunk index, start, len): the chunk now belongs to whoever holds the index.
@@ -66,13 +87,13 @@ impl Frame {
     /// Index of the chunk in its memory.
     #[inline]
     pub fn index(&self) -> u32 {
-        self.tagged & !LARGE
+        self.tagged & INDEX
     }
 
     /// Length of the chunk in bytes.
     #[inline]
     fn size(&self) -> usize {
-        2048 << (self.tagged >> 31)
+        2048 << (self.tagged >> SIZE_SHIFT)
     }
 
     /// Length of the packet in bytes.

@@ -4,15 +4,22 @@
 //! dispatch is paid once a burst.
 
 pub mod afxdp;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod memory;
 pub mod pcap;
+mod port;
 mod wake;
 
+pub use port::{Backend, LinkState, Port, PortCounters, PortInfo};
 pub use wake::Wake;
 
 use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
+
+/// Whether this build can drive devices through DPDK.
+pub const WITH_DPDK: bool = cfg!(feature = "dpdk");
 
 /// One receive/transmit queue pair of a port, polled by one worker.
 pub trait PortQueue: Send {
@@ -40,6 +47,9 @@ pub trait PortQueue: Send {
     fn transmits(&self) -> bool {
         true
     }
+
+    /// The worker gives the queue up, for control to close: what the thread keeps on its behalf is given back.
+    fn leave(&mut self) {}
 
     /// Stops, and gives every frame back that the queue still holds and can have back.
     fn close(&mut self, cache: &mut FrameCache);

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use weir_config::{Config, Port};
 
-use crate::io::afxdp::AfXdpQueue;
 use crate::snapshot::Snapshot;
 
 use super::dataplane::Running;
 use super::error::ApplyError;
-use super::ports::{BUSY, OpenPort, facts, facts_of, open, promiscuous, ring_size, same_device, steering};
+use super::ports::{
+    BUSY, OpenPort, Queues, facts, facts_of, open, promiscuous, ring_size, same_device, steering,
+};
 use super::run::PATIENCE;
 
 impl Running {
@@ -94,14 +95,15 @@ impl Running {
     pub(super) fn prepare(
         &mut self,
         config: &Config,
-    ) -> Result<(Vec<(String, OpenPort, Vec<AfXdpQueue>)>, Snapshot, Arc<Config>), ApplyError> {
+    ) -> Result<(Vec<(String, OpenPort, Queues)>, Snapshot, Arc<Config>), ApplyError> {
         let mut opened = Vec::new();
+        let workers = self.doors().len();
         for (name, settings) in &config.ports {
             if self.ports.get(name).is_some_and(|port| same_device(&port.settings, settings)) {
                 continue;
             }
             let ring = ring_size(self.pool.available(), [settings]);
-            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring, BUSY)?;
+            let (port, queues) = open(name, settings, &mut self.registry, &self.pool, ring, workers, BUSY)?;
             opened.push((name.clone(), port, queues));
         }
         self.filter_macs(config, true)?;

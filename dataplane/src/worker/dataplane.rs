@@ -13,8 +13,6 @@ use weir_config::{Config, MacAddress, Memory};
 
 use crate::decision::PortId;
 use crate::frame::{FrameCache, FrameMemory, FramePool, PageKind};
-use crate::io::PortQueue as _;
-use crate::io::afxdp::{AfXdpPort, AfXdpQueue};
 use crate::l3::Learned;
 use crate::l3::icmp::RateLimiter;
 use crate::snapshot::{Registry, Shared, Snapshot};
@@ -24,7 +22,7 @@ use super::cores;
 use super::devices::LOOK;
 use super::error::ApplyError;
 use super::memory::{self, Private};
-use super::ports::{BUSY, OpenPort, facts, open, ring_size};
+use super::ports::{BUSY, OpenPort, Queues, facts, open, ring_size};
 use super::run::{self, Clock, Common, Door, Event, MAX_PORTS, Mail, NOBODY, PATIENCE, Queue, Worker};
 use super::status::{Counters, Stopped};
 
@@ -166,7 +164,7 @@ impl Dataplane {
             if port.settings.device.as_deref() == Some(device) {
                 port.next_try = Instant::now();
                 // A device found gone makes its queues say so.
-                let _ = port.io.as_ref().map(AfXdpPort::link);
+                let _ = port.io.as_ref().map(|io| io.link());
             }
         }
     }
@@ -200,7 +198,7 @@ impl Running {
         let (mut ports, mut queues) = (BTreeMap::new(), Vec::new());
         let ring = ring_size(pool.available(), config.ports.values());
         for (name, settings) in &config.ports {
-            let (port, opened) = open(name, settings, &mut registry, &pool, ring, BUSY)?;
+            let (port, opened) = open(name, settings, &mut registry, &pool, ring, available.len(), BUSY)?;
             ports.insert(name.clone(), port);
             queues.push((name.clone(), opened));
         }
@@ -306,21 +304,21 @@ impl Running {
 
     /// Deals a port's queues out, each to the worker that has the fewest, and waits until they can send. They receive from
     /// generation `since` on.
-    pub(super) fn deal(&mut self, name: &str, queues: Vec<AfXdpQueue>, since: u64) {
+    pub(super) fn deal(&mut self, name: &str, queues: Queues, since: u64) {
         let Some(port) = self.ports.get_mut(name) else { return };
         let port = port.id;
         let (mut sender, mut awaited) = (NOBODY, Vec::new());
-        for queue in queues {
-            let (number, worker) = (queue.number(), self.least_busy());
+        for (number, io) in queues {
+            let worker = self.least_busy();
             if let Some(port) = self.ports.get_mut(name) {
                 port.queues.push((number, worker));
             }
-            if queue.transmits() && sender == NOBODY {
+            if io.transmits() && sender == NOBODY {
                 sender = u16::try_from(worker).unwrap_or(NOBODY);
             }
             if let Some(door) = self.common.doors.get(worker) {
                 let (done, adopted) = crossbeam_channel::bounded(1);
-                if door.send(Mail::Adopt(Queue { port, number, io: Box::new(queue), since }, done)) {
+                if door.send(Mail::Adopt(Queue { port, number, io, since }, done)) {
                     awaited.push(adopted);
                 }
             }

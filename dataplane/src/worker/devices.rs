@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::decision::PortId;
-use crate::io::afxdp::AfXdpPort;
 use crate::snapshot::Snapshot;
 
 use super::dataplane::Running;
@@ -19,7 +18,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 impl Running {
     /// The device of a port is gone: its other queues are taken back. A port that has been opened again since is not meant.
     pub(super) fn lose(&mut self, id: PortId) {
-        let gone = |port: &OpenPort| port.io.as_ref().is_some_and(AfXdpPort::gone);
+        let gone = |port: &OpenPort| port.io.as_ref().is_some_and(|io| io.gone());
         let Some(port) = self.ports.values_mut().find(|port| port.id == id && gone(port)) else {
             return;
         };
@@ -41,8 +40,8 @@ impl Running {
         for name in due {
             let Some(port) = self.ports.get(&name) else { continue };
             let settings = port.settings.clone();
-            let ring = ring_size(self.pool.available(), [&settings]);
-            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, BRIEFLY);
+            let (ring, workers) = (ring_size(self.pool.available(), [&settings]), self.doors().len());
+            let opened = open(&name, &settings, &mut self.registry, &self.pool, ring, workers, BRIEFLY);
             let Some(port) = self.ports.get_mut(&name) else { continue };
             port.next_try = Instant::now() + REOPEN;
             let Ok((fresh, queues)) = opened else { continue };
@@ -75,7 +74,7 @@ impl Running {
         self.next_look = Instant::now() + LOOK;
         let mut changed = false;
         for port in self.ports.values_mut() {
-            let Some(link) = port.io.as_ref().map(AfXdpPort::link).filter(|link| link.present) else {
+            let Some(link) = port.io.as_ref().map(|io| io.link()).filter(|link| link.present) else {
                 continue;
             };
             changed |= link.mtu != port.info.mtu;

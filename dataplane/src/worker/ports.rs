@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use weir_config::{Config, Port, PortMode};
+use weir_config::{Config, DeviceName, Port, PortMode};
 
 use crate::decision::PortId;
 use crate::frame::FramePool;
-use crate::io::afxdp::{AfXdpPort, AfXdpQueue, OpenOptions, Steering};
+use crate::io::afxdp::{AfXdpPort, OpenOptions, Steering};
+use crate::io::{self, PortQueue};
 use crate::snapshot::{PortFacts, Registry};
 
 use super::error::ApplyError;
@@ -21,9 +22,9 @@ pub(super) struct OpenPort {
     pub(super) id: PortId,
     pub(super) settings: Port,
     /// `None` while the device is gone.
-    pub(super) io: Option<AfXdpPort>,
+    pub(super) io: Option<Box<dyn io::Port>>,
     /// What it was when it was opened last.
-    pub(super) info: crate::io::afxdp::PortInfo,
+    pub(super) info: io::PortInfo,
     /// The worker of each queue, by number.
     pub(super) queues: Vec<(u32, usize)>,
     pub(super) rebinds: u64,
@@ -31,30 +32,34 @@ pub(super) struct OpenPort {
     pub(super) next_try: Instant,
 }
 
+/// The queues of a port, by number, on their way to their workers.
+pub(super) type Queues = Vec<(u32, Box<dyn PortQueue>)>;
+
 /// How long to wait for a device that the kernel is still taking back from an earlier owner.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 
-/// Opens a port's device. Waits at most `patience` for one that is busy, and for its carrier two and a half times that.
+/// Opens a port's device, with a queue for each of so many workers where that is ours to say. Waits at most `patience` for one that is busy, and for its carrier two and a half times that.
 pub(super) fn open(
     name: &str,
     settings: &Port,
     registry: &mut Registry,
     pool: &Arc<FramePool>,
     ring: u32,
+    workers: usize,
     patience: Duration,
-) -> Result<(OpenPort, Vec<AfXdpQueue>), ApplyError> {
+) -> Result<(OpenPort, Queues), ApplyError> {
     let device = settings.device.clone().ok_or_else(|| ApplyError::NoDevice(name.to_owned()))?;
     let id = registry.port(name)?;
     if id.index() >= MAX_PORTS {
         return Err(ApplyError::TooManyPorts);
     }
-    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
-    options.xsk_map = settings.xsk_map;
-    (options.rx_ring, options.tx_ring) = (ring, ring);
-    options.promiscuous = promiscuous(settings);
-    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
-    let (io, queues) = AfXdpPort::open(&options, pool)
-        .map_err(|error| ApplyError::Port { port: name.to_owned(), reason: error.to_string() })?;
+    let opened = match DeviceName::parse(&device) {
+        Some(DeviceName::Pci(devargs)) => open_dpdk(devargs, settings, pool, ring, workers),
+        // Its peer may have fewer, and what is sent by the others would be lost.
+        Some(DeviceName::Virtual(devargs)) => open_dpdk(devargs, settings, pool, ring, 1),
+        _ => open_afxdp(device, settings, pool, ring, patience),
+    };
+    let (io, queues) = opened.map_err(|reason| ApplyError::Port { port: name.to_owned(), reason })?;
     let port = OpenPort {
         id,
         settings: settings.clone(),
@@ -67,17 +72,77 @@ pub(super) fn open(
     Ok((port, queues))
 }
 
+/// Opens a network device through AF_XDP.
+fn open_afxdp(
+    device: String,
+    settings: &Port,
+    pool: &Arc<FramePool>,
+    ring: u32,
+    patience: Duration,
+) -> Result<(Box<dyn io::Port>, Queues), String> {
+    let mut options = OpenOptions::new(device, settings.mode, settings.xdp);
+    options.xsk_map = settings.xsk_map;
+    (options.rx_ring, options.tx_ring) = (ring, ring);
+    options.promiscuous = promiscuous(settings);
+    (options.busy_wait, options.carrier_wait) = (patience, options.carrier_wait.min(5 * patience / 2));
+    let (port, queues) = AfXdpPort::open(&options, pool).map_err(|error| error.to_string())?;
+    let queues = queues.into_iter().map(|queue| (queue.number(), Box::new(queue) as Box<dyn PortQueue>));
+    Ok((Box::new(port), queues.collect()))
+}
+
+/// Opens a PCI function on vfio-pci, or a virtual device, through DPDK.
+#[cfg(feature = "dpdk")]
+fn open_dpdk(
+    devargs: &str,
+    settings: &Port,
+    pool: &Arc<FramePool>,
+    ring: u32,
+    workers: usize,
+) -> Result<(Box<dyn io::Port>, Queues), String> {
+    use crate::io::dpdk::{DpdkOpenOptions, DpdkPort};
+    let ring = u16::try_from(ring).unwrap_or(u16::MAX);
+    let options = DpdkOpenOptions {
+        token: settings.vfio_token.clone(),
+        queues: settings.queues.unwrap_or_else(|| u16::try_from(workers).unwrap_or(1)),
+        rx_ring: ring,
+        tx_ring: ring,
+        promiscuous: promiscuous(settings),
+        mtu: settings.mtu,
+        mac: settings.mac,
+        ..DpdkOpenOptions::new(devargs)
+    };
+    let (port, queues) = DpdkPort::open(&options, pool).map_err(|error| error.to_string())?;
+    let queues = queues.into_iter().map(|queue| (queue.number(), Box::new(queue) as Box<dyn PortQueue>));
+    Ok((Box::new(port), queues.collect()))
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn open_dpdk(
+    devargs: &str,
+    _: &Port,
+    _: &Arc<FramePool>,
+    _: u32,
+    _: usize,
+) -> Result<(Box<dyn io::Port>, Queues), String> {
+    Err(format!("{devargs} needs a weir built with DPDK, which this one is not"))
+}
+
 /// Entries of each ring, so that the fill rings of all queues (twice as long) take at most half of the frames there are: the
 /// rest is for frames on their way and in private caches.
 pub(super) fn ring_size<'a>(frames: usize, ports: impl IntoIterator<Item = &'a Port>) -> u32 {
-    let queues: usize = ports.into_iter().filter_map(|port| port.device.as_deref()).map(receive_queues).sum();
+    let queues: usize = ports.into_iter().map(receive_queues).sum();
     let share = u32::try_from(frames / (4 * queues.max(1))).unwrap_or(u32::MAX);
     (1 << share.clamp(64, 1024).ilog2()).min(1024)
 }
 
-/// Receive queues of a device, 1 if it cannot be told. Asked of the device: /sys may show another network namespace.
-fn receive_queues(device: &str) -> usize {
-    AfXdpPort::receive_queues(device).unwrap_or(1)
+/// Receive queues of a port's device, 1 if it cannot be told. Asked of the device: /sys may show another network namespace.
+fn receive_queues(port: &Port) -> usize {
+    match port.device.as_deref() {
+        None => 0,
+        Some(device) => {
+            AfXdpPort::receive_queues(device).unwrap_or_else(|| port.queues.map_or(1, usize::from))
+        }
+    }
 }
 
 /// Whether a port has to take frames to foreign MAC addresses: bridges take those to other stations, and a MAC address of
@@ -91,7 +156,17 @@ pub(super) fn promiscuous(settings: &Port) -> bool {
 
 /// Whether two settings of a port mean the same device, opened the same way.
 pub(super) fn same_device(a: &Port, b: &Port) -> bool {
-    (&a.device, a.mode, a.xdp, a.xsk_map) == (&b.device, b.mode, b.xdp, b.xsk_map)
+    let opening = |port: &Port| {
+        let vfio = port.vfio_token.clone();
+        (port.device.clone(), port.mode, port.xdp, port.xsk_map, port.queues, vfio, dpdk_mtu(port))
+    };
+    opening(a) == opening(b)
+}
+
+/// The MTU that a device was opened with: DPDK's are given theirs, others have their own.
+fn dpdk_mtu(port: &Port) -> Option<u16> {
+    let netdev = matches!(port.device.as_deref().and_then(DeviceName::parse), Some(DeviceName::Netdev(_)));
+    port.mtu.filter(|_| !netdev)
 }
 
 pub(super) fn facts_of(port: &OpenPort) -> PortFacts {

@@ -350,7 +350,8 @@ impl Worker {
     }
 
     fn take_queues(&mut self, which: impl Fn(&Queue) -> bool) -> Vec<Queue> {
-        let (taken, keep): (Vec<_>, Vec<_>) = self.queues.drain(..).partition(which);
+        let (mut taken, keep): (Vec<_>, Vec<_>) = self.queues.drain(..).partition(which);
+        taken.iter_mut().for_each(|queue| queue.io.leave());
         self.queues = keep;
         self.index_queues();
         taken
@@ -387,6 +388,7 @@ impl Worker {
         self.send();
         for queue in &mut self.queues {
             queue.io.service(&mut self.core.cache);
+            queue.io.leave();
         }
         for queue in self.queues.drain(..) {
             let _ = self.common.events.send(Event::Lost(queue));

@@ -6,7 +6,6 @@ use weir_config::{Config, PortMode};
 
 use crate::chain::{Scope, ScopeKind, Walker};
 use crate::decision::{Domain, EndpointId, RulesShape, TreeShape, Tuple};
-use crate::io::afxdp::AfXdpPort;
 use crate::l3::describe;
 use crate::service::nat::{AddressEntry, BindingEntry};
 use crate::snapshot::Snapshot;
@@ -76,7 +75,7 @@ impl Dataplane {
                             copies: counted.copies,
                         }
                     });
-                    let program = port.io.as_ref().map(AfXdpPort::program_counters).unwrap_or_default();
+                    let counted = port.io.as_ref().map(|io| io.counters()).unwrap_or_default();
                     PortStatus {
                         name: name.clone(),
                         device: info.device.clone(),
@@ -86,16 +85,20 @@ impl Dataplane {
                         },
                         state,
                         driver: info.driver.clone(),
-                        xdp: info.xdp.to_string(),
+                        backend: info.backend.name(),
+                        xdp: info.backend.xdp().map(|mode| mode.to_string()).unwrap_or_default(),
                         refused: info.refused.clone(),
+                        warnings: info.warnings.clone(),
                         ifindex: info.ifindex,
                         mac: port.settings.mac.unwrap_or(info.mac),
                         mtu: port.settings.mtu.unwrap_or(u16::try_from(info.mtu).unwrap_or(u16::MAX)),
                         numa: info.numa,
                         rebinds: port.rebinds,
-                        redirected: program.redirected,
-                        passed: program.passed,
-                        no_socket: program.no_socket,
+                        redirected: counted.redirected,
+                        passed: counted.passed,
+                        no_socket: counted.no_socket,
+                        missed: counted.missed,
+                        errors: counted.errors,
                         queues: queues.collect(),
                     }
                 })

@@ -20,10 +20,14 @@ pub struct PortStatus {
     pub state: &'static str,
     /// Kernel driver, such as "veth" or "ixgbe".
     pub driver: String,
-    /// XDP mode obtained: "zero-copy", "native copy", "generic".
+    /// What moves its frames: "AF_XDP" or "DPDK".
+    pub backend: &'static str,
+    /// XDP mode obtained: "zero-copy", "native copy", "generic"; empty where there is no XDP.
     pub xdp: String,
     /// Why better modes were not obtained: what the driver said, one line for each mode refused.
     pub refused: Vec<String>,
+    /// What the operator should know of the device, a line each.
+    pub warnings: Vec<String>,
     /// Interface index.
     pub ifindex: u32,
     /// Own MAC address.
@@ -40,6 +44,10 @@ pub struct PortStatus {
     pub passed: u64,
     /// Frames among those that were weir's, but came by a queue without a socket.
     pub no_socket: u64,
+    /// Frames that the device dropped, where it counts for all queues together.
+    pub missed: u64,
+    /// Frames received broken, as the device says.
+    pub errors: u64,
     /// Queues, by number, with the worker that polls each.
     pub queues: Vec<QueueStatus>,
 }

@@ -4,7 +4,7 @@
 //! buffer in the end. That alone is T0, what `testpmd` in `io` mode costs, and is subtracted. Peers report means only,
 //! which an interruption makes larger; so the least of their repeats counts.
 
-mod ovs;
+pub(crate) mod ovs;
 mod process;
 mod testpmd;
 

@@ -29,7 +29,7 @@ const EMPTY: [u8; 24] =
 const ROUTED: &str = "dec_ttl,mod_dl_src:02:00:00:00:02:00,mod_dl_dst:02:00:00:00:02:02";
 
 /// A running switch.
-pub(super) struct Ovs {
+pub(crate) struct Ovs {
     core: usize,
     // In this order they end.
     switch: Daemon,
@@ -42,7 +42,7 @@ impl Ovs {
     ///
     /// # Errors
     /// When something is not installed, or does not start.
-    pub(super) fn start(core: usize) -> Result<Self, String> {
+    pub(crate) fn start(core: usize) -> Result<Self, String> {
         if HugePages::probe().free < 2 * PAGES {
             return Err(format!("it needs {} free 2 MB pages (sysctl vm.nr_hugepages)", 2 * PAGES));
         }
@@ -123,7 +123,7 @@ impl Ovs {
     ///
     /// # Errors
     /// What a command said, or that packets did not leave.
-    pub(super) fn measure(&self, workload: &str, capture: &Path) -> Result<f64, String> {
+    pub(crate) fn measure(&self, workload: &str, capture: &Path) -> Result<f64, String> {
         let result = self.measure_once(workload, capture);
         // Without ports the forwarding thread sleeps.
         for bridge in ["inner", "outer"] {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_dataplane::frame::{BURST, Frame, FrameCache};
-use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::afxdp::{AfXdpPort, AfXdpQueue};
+use weir_dataplane::io::{Port, PortQueue};
 
 use super::{Generator, Offer, Sent, sleep_until_shortly_before, stop};
 use crate::wire::clock::now;
@@ -90,7 +90,7 @@ impl AfXdp {
 impl Generator for AfXdp {
     fn describe(&self) -> String {
         let info = self.port.info();
-        format!("AF_XDP on {} ({}, {})", info.device, info.driver, info.xdp)
+        format!("{} on {} ({})", info.backend, info.device, info.driver)
     }
 
     fn send(&mut self, offer: &Offer) -> Result<Sent, String> {

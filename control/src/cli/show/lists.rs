@@ -11,6 +11,9 @@ pub(super) fn ports(answer: &Value) -> String {
     for port in described.as_array_mut().into_iter().flatten().filter(|port| port["numa"] == -1) {
         port["numa"] = Value::Null;
     }
+    for port in described.as_array_mut().into_iter().flatten().filter(|port| port["ifindex"] == 0) {
+        port["ifindex"] = Value::Null;
+    }
     let mut text = Table::of(
         &described,
         &[
@@ -19,6 +22,7 @@ pub(super) fn ports(answer: &Value) -> String {
             ("MODE", Left, "mode"),
             ("STATE", Left, "state"),
             ("DRIVER", Left, "driver"),
+            ("BACKEND", Left, "backend"),
             ("XDP", Left, "xdp"),
             ("IFINDEX", Right, "ifindex"),
             ("MAC", Left, "mac"),
@@ -36,16 +40,63 @@ pub(super) fn ports(answer: &Value) -> String {
     if !queues.is_empty() {
         text += &format!("\n{}", queues.render(""));
     }
-    let refused: String = items(ports)
-        .iter()
-        .flat_map(|port| {
-            items(&port["refused"]).iter().map(|why| format!("{}: {}\n", cell(&port["name"]), cell(why)))
-        })
-        .collect();
-    if !refused.is_empty() {
-        text += &format!("\nNot obtained:\n{refused}");
+    let places = places(ports);
+    if !places.is_empty() {
+        text += &format!("\n{}", places.render(""));
+    }
+    const SAID: [(&str, &str); 4] =
+        [("Chosen", "why"), ("Not obtained", "refused"), ("Faster", "faster"), ("Warnings", "warnings")];
+    for (title, key) in SAID {
+        let said = said(ports, key);
+        if !said.is_empty() {
+            text += &format!("\n{title}:\n{said}");
+        }
     }
     text
+}
+
+/// What is said of each port under a key, a line or several.
+fn said(ports: &Value, key: &str) -> String {
+    let lines = |port: &Value| -> Vec<String> {
+        let all = port[key].as_array().cloned().unwrap_or_else(|| vec![port[key].clone()]);
+        let texts = all.iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+        texts.map(|text| format!("{}: {text}\n", cell(&port["name"]))).collect()
+    };
+    items(ports).iter().flat_map(lines).collect()
+}
+
+/// Where the devices that are PCI functions sit, and what their PF lets them do.
+fn places(ports: &Value) -> Table {
+    let mut table = Table::new(&[
+        ("PORT", Left),
+        ("PCI", Left),
+        ("IOMMU-GROUP", Right),
+        ("PF", Left),
+        ("VF", Right),
+        ("TRUST", Left),
+        ("SPOOF-CHECK", Left),
+        ("VLAN", Right),
+    ]);
+    let switch = |value: &Value| match value.as_bool() {
+        Some(true) => "on".to_owned(),
+        Some(false) => "off".to_owned(),
+        None => cell(value),
+    };
+    for port in items(ports).iter().filter(|port| port["pci"].is_object()) {
+        let (pci, vf) = (&port["pci"], &port["pci"]["vf"]);
+        let pf = if vf["pf_device"].is_string() { &vf["pf_device"] } else { &vf["pf"] };
+        table.row(vec![
+            cell(&port["name"]),
+            cell(&pci["address"]),
+            cell(&pci["iommu_group"]),
+            cell(pf),
+            cell(&vf["number"]),
+            switch(&vf["trust"]),
+            switch(&vf["spoof_check"]),
+            cell(&vf["vlan"]),
+        ]);
+    }
+    table
 }
 
 /// What each port carried, over its queues, and what its XDP program left to the kernel.

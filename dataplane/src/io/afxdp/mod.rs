@@ -20,7 +20,6 @@ mod socket;
 mod steering;
 
 pub use error::{OpenError, SteerError};
-pub use port::{AfXdpPort, LinkState, OpenOptions, PortInfo, XdpObtained, arrival, largest_mtu};
-pub use program::ProgramCounters;
+pub use port::{AfXdpPort, OpenOptions, XdpObtained, arrival, largest_mtu};
 pub use queue::AfXdpQueue;
 pub use steering::Steering;

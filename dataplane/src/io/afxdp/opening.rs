@@ -11,11 +11,12 @@ use weir_config::{PortMode, XdpMode, XskMap};
 use super::device::{Device, Membership, QueueCounts};
 use super::error::{OpenError, explain, may_lock_memory, missing_capabilities, missing_for_sockets};
 use super::plugin;
-use super::port::{OpenOptions, PortInfo, XdpObtained, largest_mtu};
+use super::port::{OpenOptions, XdpObtained, largest_mtu};
 use super::program::{AttachMode, Attachment, Program, SocketMap, attached_generically};
 use super::queue::AfXdpQueue;
 use super::socket::{Binding, RingSizes, XskSocket};
 use crate::frame::FramePool;
+use crate::io::{Backend, PortInfo};
 
 /// What a dedicated port joins.
 pub(super) fn membership(promiscuous: bool) -> Membership {
@@ -255,7 +256,7 @@ impl<'a> Opening<'a> {
             numa: self.device.numa_node(),
             queues: self.counts.receive,
             tx_queues: self.counts.transmit,
-            xdp,
+            backend: Backend::AfXdp(xdp),
             refused,
             warnings: self.warnings(),
             carrier: self.device.has_carrier(),

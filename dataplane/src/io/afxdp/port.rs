@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use weir_config::{MacAddress, PortMode, XdpMode, XskMap};
+use weir_config::{PortMode, XdpMode, XskMap};
 
 use super::device::Device;
 use super::error::{OpenError, SteerError};
 use super::opening::{Opening, membership};
-use super::program::{Attachment, Program, ProgramCounters};
+use super::program::{Attachment, Program};
 use super::queue::AfXdpQueue;
 use super::steering::Steering;
 use crate::frame::{Frame, FramePool, HEADROOM};
+use crate::io::{LinkState, Port, PortCounters, PortInfo};
 
 /// Ethernet header and two VLAN tags.
 const LINK_OVERHEAD: u32 = 14 + 2 * 4;
@@ -105,46 +106,6 @@ impl fmt::Display for XdpObtained {
     }
 }
 
-/// What a port is and got.
-#[derive(Clone, Debug)]
-pub struct PortInfo {
-    /// Device name.
-    pub device: String,
-    /// Kernel driver, such as "veth"; "unknown" if it does not say.
-    pub driver: String,
-    /// Interface index.
-    pub ifindex: u32,
-    /// The device's MAC address.
-    pub mac: MacAddress,
-    /// Largest L3 packet in bytes.
-    pub mtu: u32,
-    /// NUMA node, −1 if the device has none.
-    pub numa: i32,
-    /// Receive queues, each with a socket.
-    pub queues: u32,
-    /// Transmit queues. If there are fewer than receive queues, the surplus queues cannot send.
-    pub tx_queues: u32,
-    /// XDP mode obtained.
-    pub xdp: XdpObtained,
-    /// What was said to each better mode, a line each.
-    pub refused: Vec<String>,
-    /// What the operator should know, a line each.
-    pub warnings: Vec<String>,
-    /// Whether there was a carrier when the port was opened.
-    pub carrier: bool,
-}
-
-/// A device's link, now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkState {
-    /// Whether the device is still the one that was opened.
-    pub present: bool,
-    /// Whether it is up and has a carrier.
-    pub carrier: bool,
-    /// Largest L3 packet in bytes; 0 if the device is gone.
-    pub mtu: u32,
-}
-
 /// The control side of an AF_XDP port. While it lives, the XDP program is attached.
 #[derive(Debug)]
 pub struct AfXdpPort {
@@ -205,14 +166,14 @@ impl AfXdpPort {
     pub fn receive_queues(device: &str) -> Option<usize> {
         Device::find(device).ok().map(|device| device.queues().receive as usize)
     }
+}
 
-    /// What the port is and got when it was opened.
-    pub fn info(&self) -> &PortInfo {
+impl Port for AfXdpPort {
+    fn info(&self) -> &PortInfo {
         &self.info
     }
 
-    /// The device's link now. A device found gone makes its queues' `alive()` false.
-    pub fn link(&self) -> LinkState {
+    fn link(&self) -> LinkState {
         let present = self.device.present();
         if !present {
             self.gone.store(true, Ordering::Release);
@@ -224,17 +185,15 @@ impl AfXdpPort {
         }
     }
 
-    /// Whether the device was found gone, by the port or by one of its queues.
-    pub fn gone(&self) -> bool {
+    fn gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// Changes what a shared port takes, without detaching: new entries are added before old ones are removed, so that
-    /// an entry in both is never missed. A dedicated port takes everything already.
+    /// Without detaching: new entries are added before old ones are removed, so that an entry in both is never missed.
     ///
     /// # Errors
     /// [`SteerError`] when a map is full (4096 VTEPs, 16384 prefixes a family).
-    pub fn steer(&mut self, steering: &Steering) -> Result<(), SteerError> {
+    fn steer(&mut self, steering: &Steering) -> Result<(), SteerError> {
         if self.mode == PortMode::Dedicated {
             return Ok(());
         }
@@ -248,12 +207,8 @@ impl AfXdpPort {
         })
     }
 
-    /// Takes frames to other MAC addresses too, or no more: a dedicated port that joins or leaves a bridge domain. A
-    /// shared port never does.
-    ///
-    /// # Errors
-    /// What the kernel says; the port takes what it took before then.
-    pub fn set_promiscuous(&mut self, promiscuous: bool) -> io::Result<()> {
+    /// A dedicated port that joins or leaves a bridge domain. A shared port never does.
+    fn set_promiscuous(&mut self, promiscuous: bool) -> io::Result<()> {
         if self.mode == PortMode::Shared || promiscuous == self.promiscuous {
             return Ok(());
         }
@@ -263,8 +218,8 @@ impl AfXdpPort {
         Ok(())
     }
 
-    /// What the XDP program did with frames since the port was opened; nothing is known of another's.
-    pub fn program_counters(&self) -> ProgramCounters {
+    /// What the XDP program did with frames; nothing is known of another's.
+    fn counters(&self) -> PortCounters {
         self.program.as_ref().map(Program::counters).unwrap_or_default()
     }
 }

@@ -14,6 +14,7 @@ use weir_config::PortMode;
 
 use super::socket::retry_busy;
 use super::steering::{Entry, Table};
+use crate::io::PortCounters;
 
 /// The compiled program, aligned as an ELF reader wants it.
 #[repr(C, align(8))]
@@ -26,17 +27,6 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// linux/if_link.h: how a program is attached.
 const XDP_ATTACHED_NONE: u8 = 0;
 const XDP_ATTACHED_SKB: u8 = 2;
-
-/// What the program did with frames, summed over CPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProgramCounters {
-    /// Frames handed to weir's sockets.
-    pub redirected: u64,
-    /// Frames left to the kernel because they are not weir's.
-    pub passed: u64,
-    /// Frames that are weir's but arrived on a queue without a socket; the kernel got them.
-    pub no_socket: u64,
-}
 
 /// The loaded program and its maps.
 #[derive(Debug)]
@@ -278,13 +268,14 @@ impl Program {
         }
     }
 
-    pub(super) fn counters(&self) -> ProgramCounters {
+    /// What the program did with frames, summed over CPUs.
+    pub(super) fn counters(&self) -> PortCounters {
         let sum = |which: u32| -> u64 {
             let values = self.counters.lookup_percpu(&which.to_ne_bytes(), MapFlags::ANY);
             let values = values.ok().flatten().unwrap_or_default();
             values.iter().filter_map(|value| value.first_chunk().copied().map(u64::from_ne_bytes)).sum()
         };
-        ProgramCounters { redirected: sum(0), passed: sum(1), no_socket: sum(2) }
+        PortCounters { redirected: sum(0), passed: sum(1), no_socket: sum(2), ..PortCounters::default() }
     }
 }
 

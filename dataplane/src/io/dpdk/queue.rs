@@ -1,0 +1,309 @@
+//! One queue of a device that DPDK drives.
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use weir_dpdk::{Device, Mbuf, Mempool};
+
+use super::port::Shared;
+use crate::frame::{BURST, Frame, FrameCache, FrameMemory, FramePool, HEADROOM};
+use crate::io::{PortQueue, QueueCounters};
+
+/// Shortest frame that is sent: an Ethernet header.
+const SHORTEST: usize = 14;
+/// Polls without anything sent after which the driver is asked to free what has been sent.
+const CLEAN_AFTER: u32 = 256;
+
+/// One receive/transmit queue pair of a [`DpdkPort`](super::DpdkPort), for one worker to poll.
+#[derive(Debug)]
+pub struct DpdkQueue {
+    port: u16,
+    queue: u16,
+    mempool: &'static Mempool,
+    memory: &'static FrameMemory,
+    pool: Arc<FramePool>,
+    /// Longest frame that is sent: as much as drivers take to fit one of this pool's buffers.
+    longest: usize,
+    /// `None` once closed.
+    shared: Option<Arc<Shared>>,
+    counters: QueueCounters,
+    /// Polls since something was sent; the driver was asked to clean up when it reaches [`CLEAN_AFTER`], and it stays there.
+    quiet: u32,
+    /// Whether the driver can be asked.
+    cleans: bool,
+}
+
+impl DpdkQueue {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        port: u16,
+        queue: u16,
+        mempool: &'static Mempool,
+        pool: &Arc<FramePool>,
+    ) -> Self {
+        Self {
+            port,
+            queue,
+            mempool,
+            memory: pool.memory(),
+            pool: Arc::clone(pool),
+            longest: usize::from(pool.memory().frame_size().saturating_sub(weir_dpdk::HEADROOM)),
+            shared: Some(shared),
+            counters: QueueCounters::default(),
+            quiet: CLEAN_AFTER,
+            cleans: true,
+        }
+    }
+
+    /// Number of the queue on its device.
+    pub fn number(&self) -> u32 {
+        self.queue.into()
+    }
+
+    /// The frame of an mbuf that was just received, in the usual case: one segment, of this memory.
+    #[inline(always)]
+    fn plain(&self, mbuf: Mbuf) -> Option<Frame> {
+        // SAFETY: the driver has just handed it over.
+        let (start, len, segments) = unsafe { mbuf.layout() };
+        let chunk = self.mempool.chunk(mbuf)?;
+        let fits = u32::from(start) + u32::from(len) <= u32::from(self.mempool.frame_size());
+        if segments != 1 || !fits {
+            return None;
+        }
+        // SAFETY: the chunk is below the number of frames, was the driver's, which gave it up, and the packet lies within it.
+        Some(unsafe { self.memory.frame(chunk, start, len) })
+    }
+
+    /// The frame of an mbuf in any other case: several segments are put together in the first, what comes from another memory is
+    /// copied. `None`, counted, where that cannot be done: the mbuf is then freed.
+    #[cold]
+    fn odd(&mut self, mbuf: Mbuf) -> Option<Frame> {
+        // SAFETY: the driver has just handed the packet over, with all its segments, and nobody else writes to them; a chunk is ours
+        // with its mbuf, or since it came from the pool.
+        unsafe {
+            let (start, len, _) = mbuf.layout();
+            let own = self.mempool.chunk(mbuf);
+            if own.is_some() && u32::from(start) + u32::from(len) > u32::from(self.mempool.frame_size()) {
+                self.counters.invalid += 1;
+                mbuf.free();
+                return None;
+            }
+            let (mut frame, rest) = if let Some(chunk) = own {
+                let rest = mbuf.next();
+                mbuf.cut();
+                (self.memory.frame(chunk, start, len), rest)
+            } else if let Some(chunk) = self.pool.take_chunk() {
+                // Of a ring that another memory's port feeds.
+                (self.memory.frame(chunk, HEADROOM, 0), Some(mbuf))
+            } else {
+                self.counters.rx_missed += 1;
+                mbuf.free();
+                return None;
+            };
+            let whole = rest.is_none_or(|rest| {
+                let whole = append(&mut frame, rest);
+                rest.free();
+                whole
+            });
+            self.judge(frame, whole)
+        }
+    }
+
+    /// Keeps a frame that was put together, counted as a copy, or gives it up.
+    fn judge(&mut self, frame: Frame, whole: bool) -> Option<Frame> {
+        if whole {
+            self.counters.copies += 1;
+            return Some(frame);
+        }
+        self.counters.invalid += 1;
+        let (chunk, _, _) = frame.into_raw();
+        self.pool.give_chunk(chunk);
+        None
+    }
+
+    /// Replaces a frame of another memory, of a length that may be sent, by a copy in this queue's. False if there is no free chunk.
+    #[cold]
+    fn copy_here(&mut self, frame: &mut Frame, cache: &mut FrameCache) -> bool {
+        let Some(chunk) = self.pool.take_chunk() else { return false };
+        // SAFETY: the index came from the pool, so no token of this chunk exists.
+        let mut copy = unsafe { self.memory.frame(chunk, weir_dpdk::HEADROOM, 0) };
+        if copy.set_len(frame.len()) {
+            copy.bytes_mut().copy_from_slice(frame.bytes());
+        }
+        cache.free(std::mem::replace(frame, copy));
+        self.counters.copies += 1;
+        true
+    }
+
+    /// Whether a driver may be given a frame of this length.
+    #[inline(always)]
+    fn sendable(&self, frame: &Frame) -> bool {
+        frame.len().wrapping_sub(SHORTEST) <= self.longest.wrapping_sub(SHORTEST)
+    }
+
+    /// Describes frames from the front to DPDK, at most a burst of them. Stops before one that cannot be sent as it is.
+    #[inline]
+    fn describe(
+        &mut self,
+        frames: &mut [Frame],
+        cache: &mut FrameCache,
+        mbufs: &mut [MaybeUninit<Mbuf>; BURST],
+    ) -> usize {
+        let mut described = 0;
+        for (frame, place) in frames.iter_mut().zip(mbufs) {
+            if !self.sendable(frame) || (!self.memory.owns(frame) && !self.copy_here(frame, cache)) {
+                break;
+            }
+            // SAFETY: the frame is of this memory, so there is such an mbuf, and it is ours with the frame; the packet lies in it.
+            unsafe {
+                let mbuf = self.mempool.mbuf(frame.index());
+                mbuf.set(frame.headroom() as u16, frame.len() as u16);
+                place.write(mbuf);
+            }
+            described += 1;
+        }
+        described
+    }
+
+    fn shut(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.close_queue();
+            // What the calling thread keeps, if it was the one that polled.
+            weir_dpdk::flush();
+        }
+    }
+}
+
+/// Appends what the segments from `mbuf` on hold to a frame. False if it does not fit.
+///
+/// # Safety
+/// The segments are the caller's.
+unsafe fn append(frame: &mut Frame, mbuf: Mbuf) -> bool {
+    let mut next = Some(mbuf);
+    while let Some(segment) = next {
+        // SAFETY: the caller's promise; the frame lies in another chunk.
+        let bytes = unsafe { segment.bytes() };
+        let len = frame.len();
+        if !frame.set_len(len + bytes.len()) {
+            return false;
+        }
+        match frame.bytes_mut().get_mut(len..) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => return false,
+        }
+        // SAFETY: as above.
+        next = unsafe { segment.next() };
+    }
+    true
+}
+
+impl PortQueue for DpdkQueue {
+    fn receive(&mut self, burst: &mut Vec<Frame>, max: usize, _cache: &mut FrameCache) -> usize {
+        if self.shared.is_none() {
+            return 0;
+        }
+        if !weir_dpdk::inside() {
+            weir_dpdk::enter();
+        }
+        let mut mbufs = [const { MaybeUninit::<Mbuf>::uninit() }; BURST];
+        let Some(places) = mbufs.get_mut(..max.min(BURST)) else { return 0 };
+        // SAFETY: the device is started, and has this queue, which only its one worker polls.
+        let ready = unsafe { Device::receive(self.port, self.queue, places) };
+        let (mut received, mut bytes) = (0, 0);
+        for place in places.iter().take(ready) {
+            // SAFETY: the driver filled the first `ready` places.
+            let mbuf = unsafe { place.assume_init() };
+            let frame = match self.plain(mbuf) {
+                Some(frame) => frame,
+                None => match self.odd(mbuf) {
+                    Some(frame) => frame,
+                    None => continue,
+                },
+            };
+            bytes += frame.len() as u64;
+            received += 1;
+            burst.push(frame);
+        }
+        self.counters.rx_bytes += bytes;
+        self.counters.rx_frames += received as u64;
+        received
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Frame>, cache: &mut FrameCache) -> usize {
+        if self.shared.is_none() || frames.is_empty() {
+            return 0;
+        }
+        if !weir_dpdk::inside() {
+            weir_dpdk::enter();
+        }
+        self.quiet = 0;
+        let mut mbufs = [const { MaybeUninit::<Mbuf>::uninit() }; BURST];
+        let mut taken = 0;
+        while let Some(first) = frames.first() {
+            if !self.sendable(first) {
+                self.counters.invalid += 1;
+                cache.free(frames.remove(0));
+                taken += 1;
+                continue;
+            }
+            let described = self.describe(frames, cache, &mut mbufs);
+            if described == 0 {
+                break;
+            }
+            // SAFETY: the first `described` places were written; these mbufs are the frames', which are given up below where
+            // the driver takes them. The device is as for `receive`.
+            let sent = unsafe {
+                let mbufs = std::slice::from_raw_parts_mut(mbufs.as_mut_ptr().cast::<Mbuf>(), described);
+                Device::transmit(self.port, self.queue, mbufs)
+            };
+            let mut bytes = 0;
+            for frame in frames.drain(..sent) {
+                let (_, _, len) = frame.into_raw();
+                bytes += u64::from(len);
+            }
+            self.counters.tx_bytes += bytes;
+            self.counters.tx_frames += sent as u64;
+            taken += sent;
+            if sent < described {
+                break;
+            }
+        }
+        taken
+    }
+
+    fn service(&mut self, _cache: &mut FrameCache) {
+        if self.quiet < CLEAN_AFTER {
+            self.quiet += 1;
+            if self.quiet == CLEAN_AFTER && self.cleans && self.shared.is_some() {
+                // SAFETY: as for `receive`.
+                self.cleans = unsafe { Device::clean(self.port, self.queue) };
+            }
+        }
+    }
+
+    fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        None
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.counters
+    }
+
+    fn alive(&self) -> bool {
+        self.shared.is_some() && !Device::gone(self.port)
+    }
+
+    fn leave(&mut self) {
+        weir_dpdk::flush();
+    }
+
+    fn close(&mut self, _cache: &mut FrameCache) {
+        self.shut();
+    }
+}
+
+impl Drop for DpdkQueue {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}
