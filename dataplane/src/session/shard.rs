@@ -214,3 +214,79 @@ impl Index {
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::VrfId;
+
+    fn key(number: u32) -> Key {
+        let ip = |low: u32| IpAddr::V4(low.into());
+        let tuple = Tuple {
+            source: ip(number),
+            destination: ip(!number),
+            protocol: 17,
+            source_port: 1,
+            destination_port: 2,
+        };
+        Key::new(&Seed([3, 5, 7, 11]), Domain::Vrf(VrfId(0)), tuple)
+    }
+
+    fn holders(index: &Index, key: &Key) -> Vec<u32> {
+        let mut found = Vec::new();
+        let none: Option<()> = index.find(key, |id, _| {
+            found.push(id.0);
+            None
+        });
+        assert_eq!(none, None);
+        found
+    }
+
+    #[test]
+    fn every_key_is_found_while_it_is_in_and_none_when_all_are_out() {
+        // Far more than a shard's buckets hold side by side: keys stand behind their own bucket, and round the end.
+        let index = Index::new(10_000);
+        for number in 0..10_000 {
+            assert!(index.insert(&key(number), SessionId(number), Direction::Forward));
+        }
+        for number in 0..10_000 {
+            assert!(holders(&index, &key(number)).contains(&number));
+        }
+        for number in (0..10_000).step_by(2) {
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+            // What is not there is not taken out.
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+        }
+        for number in 0..10_000 {
+            assert_eq!(holders(&index, &key(number)).contains(&number), number % 2 == 1);
+        }
+        for number in (1..10_000).step_by(2) {
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+        }
+        assert!(index.buckets.iter().all(|bucket| bucket.passed.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_full_shard_refuses_and_a_small_table_holds_all_its_keys_in_one() {
+        for capacity in [1usize, 4, 8, 100, 1024, 131_072] {
+            let each = Index::each(2 * capacity) * WAYS;
+            assert!(each >= (2 * capacity).min(2 * capacity / SHARDS + 12), "{capacity}: {each}");
+        }
+        let index = Index::new(4);
+        let same = (0..).map(key).filter(|key| key.shard() == 7).take(index.each * WAYS + 1);
+        let entered = same.filter(|key| index.insert(key, SessionId(1), Direction::Reverse)).count();
+        assert_eq!(entered, index.each * WAYS);
+    }
+
+    #[test]
+    fn both_directions_of_the_last_slot_are_told_apart() {
+        let index = Index::new(4);
+        let last = SessionId(u32::MAX / 2 - 1);
+        for direction in [Direction::Forward, Direction::Reverse] {
+            index.insert(&key(1), last, direction);
+            let found = index.find(&key(1), |id, direction| Some((id, direction)));
+            assert_eq!(found, Some((last, direction)));
+            index.remove(&key(1), last, direction);
+        }
+    }
+}

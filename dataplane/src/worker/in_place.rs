@@ -86,8 +86,11 @@ impl Core {
                 let (passed, refused) = match first.tag.kind() {
                     Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                     Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
-                    Kind::Flow => self.flows_in_place::<false>(under, chunk, work, &mut result.port),
-                    Kind::Bridged => self.flows_in_place::<true>(under, chunk, work, &mut result.port),
+                    Kind::Flow if first.tag.is_odd() => {
+                        self.flows_in_place::<false, true>(under, chunk, work, &mut result.port)
+                    }
+                    Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
+                    Kind::Bridged => self.flows_in_place::<true, false>(under, chunk, work, &mut result.port),
                     _ => (0, None),
                 };
                 result.done += passed;
@@ -183,7 +186,7 @@ impl Core {
     }
 
     #[inline(never)]
-    fn flows_in_place<const BRIDGED: bool>(
+    fn flows_in_place<const BRIDGED: bool, const ODD: bool>(
         &mut self,
         under: &Under<'_>,
         frames: &mut [Frame],
@@ -193,7 +196,8 @@ impl Core {
         let Self { flows, meters, now, now_ms, .. } = self;
         let (compact, programs) = (&mut flows.compact, &flows.programs);
         let (now, now_ms, last) = (*now, *now_ms, None);
-        let mut run = ByFlow::<BRIDGED> { under, compact, programs, meters, now, now_ms, last, port: *port };
+        let mut run =
+            ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
         let result = run_in_place(frames, work, &mut run);
         *port = run.port;
         result
@@ -203,11 +207,6 @@ impl Core {
 /// What a tight loop does to one frame. Traits, so that it is put into the loop whatever the compiler thinks of its size.
 trait Step {
     fn step(&mut self, frame: &mut Frame, work: &Work) -> Next;
-
-    /// The same for a packet that has options, or is a fragment.
-    fn odd(&mut self, _frame: &mut Frame, _work: &Work) -> Next {
-        Next::Stop
-    }
 }
 
 /// IPv4 or IPv6.
@@ -273,8 +272,8 @@ impl<F: Family> Step for ByRoute<'_, F> {
     }
 }
 
-/// Frames with compact flows.
-struct ByFlow<'a, const BRIDGED: bool> {
+/// Frames with compact flows; `ODD`: with options, or fragments.
+struct ByFlow<'a, const BRIDGED: bool, const ODD: bool> {
     under: &'a Under<'a>,
     compact: &'a mut CompactTable,
     programs: &'a ProgramTable,
@@ -286,9 +285,9 @@ struct ByFlow<'a, const BRIDGED: bool> {
     port: PortId,
 }
 
-impl<const BRIDGED: bool> ByFlow<'_, BRIDGED> {
+impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     #[inline(always)]
-    fn pass<const ODD: bool>(&mut self, frame: &mut Frame, work: &Work) -> Next {
+    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
         let key = match (BRIDGED, ODD) {
             (true, _) => work.bridged_key(frame.bytes()),
             (false, true) => work.odd_key(),
@@ -326,41 +325,17 @@ impl<const BRIDGED: bool> ByFlow<'_, BRIDGED> {
     }
 }
 
-impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
-    #[inline(always)]
-    fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
-        self.pass::<false>(frame, work)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn odd(&mut self, frame: &mut Frame, work: &Work) -> Next {
-        self.pass::<true>(frame, work)
-    }
-}
-
 /// Passes the frames of a run, those whose work has the same tag as the first's. Says how many were, and why the next is
 /// dropped, if it is. A frame that is not passed is as it was.
 #[inline(always)]
 fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
     let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
-    let tag = Tag::new(first.tag.scope(), first.tag.kind(), false);
+    let tag = first.tag.steady();
     let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
         if work.tag != tag {
-            if work.tag.even() != tag {
-                break;
-            }
-            match step.odd(frame, work) {
-                Next::Sent => done += 1,
-                Next::Dropped(reason) => {
-                    dropped = Some(reason);
-                    break;
-                }
-                Next::Stop => break,
-            }
-            continue;
+            break;
         }
         let outer = (usize::from(work.strip), frame.len());
         if outer.0 != 0 && !(frame.strip(outer.0) && frame.truncate(usize::from(work.len))) {

@@ -58,6 +58,8 @@ pub(super) struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u32);
 
+/// The bit of TCP with SYN, FIN or RST.
+const TURNING: u32 = 1 << 24;
 /// The bit of an odd packet, and where its [`FragmentKind`] is.
 const ODD: u32 = 1 << 25;
 const FRAGMENT: u32 = 26;
@@ -74,10 +76,10 @@ impl Tag {
         Self(self.0 | ODD | (fragment as u32) << FRAGMENT)
     }
 
-    /// Without what is odd about a packet.
+    /// The same for a packet that is no turning point of a connection.
     #[inline(always)]
-    pub(super) fn even(self) -> Self {
-        Self(self.0 & (ODD - 1))
+    pub(super) fn steady(self) -> Self {
+        Self(self.0 & !TURNING)
     }
 
     /// Whether the packet has options, or is a fragment.
@@ -108,7 +110,7 @@ impl Tag {
 
     #[inline(always)]
     pub(super) fn turning(self) -> bool {
-        self.0 & 1 << 24 != 0
+        self.0 & TURNING != 0
     }
 
     #[inline(always)]
