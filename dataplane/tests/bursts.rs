@@ -33,7 +33,9 @@ enum Damage {
 fn items() -> impl Strategy<Value = Vec<Item>> {
     let damage = prop_oneof![
         5 => Just(Damage::None),
-        2 => (0usize..80, any::<u8>(), any::<bool>()).prop_map(|(at, value, mend)| Damage::Byte(at, value, mend)),
+        2 => (0usize..80, any::<u8>(), any::<bool>())
+            .prop_filter("fragments are kinds of their own", |(at, ..)| !(18..22).contains(at))
+            .prop_map(|(at, value, mend)| Damage::Byte(at, value, mend)),
         1 => (0usize..60).prop_map(Damage::Cut),
         1 => prop_oneof![Just(0u16), Just(10)].prop_map(Damage::Tag),
     ];
@@ -85,8 +87,11 @@ impl Item {
         self.damaged(packet.payload(&tail).build())
     }
 
+    /// Of fragments all have the same ports: a note of another first fragment, which came later in the same burst, would count.
     fn damaged(&self, mut frame: Vec<u8>) -> Vec<u8> {
+        let fragment = frame.get(20..22).is_some_and(|field| field[0] & 0x3f != 0 || field[1] != 0);
         match self.damage {
+            Damage::Byte(34.., ..) if fragment => {}
             Damage::None => {}
             Damage::Byte(at, value, mend) => {
                 if let Some(byte) = frame.get_mut(at) {
@@ -118,6 +123,13 @@ fn by_port(sent: Vec<(String, Vec<u8>)>) -> BTreeMap<String, Vec<Vec<u8>>> {
 fn compare(site: Site, bursts: &[(&'static str, Vec<Item>)]) -> Result<(), TestCaseError> {
     let config = config(&site.text());
     let (mut whole, mut single) = (Lab::of(&config), Lab::of(&config));
+    // The first sweep of the flow table is over: from now on no time goes by.
+    let first = Item { kind: 4, ttl: 64, tail: 24, damage: Damage::None }.frame("lan", site);
+    for lab in [&mut whole, &mut single] {
+        lab.wait_ms(1);
+        lab.inject("lan", &first);
+        lab.take();
+    }
     for (port, items) in bursts {
         let frames: Vec<_> = items.iter().map(|item| item.frame(port, site)).collect();
         let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();

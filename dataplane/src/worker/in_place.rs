@@ -12,7 +12,7 @@ use crate::packet::plain;
 
 use super::admit::Ingress;
 use super::core::Core;
-use super::lane::{Kind, Routes, Tag, View, Work};
+use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
 /// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved.

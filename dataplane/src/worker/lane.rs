@@ -268,10 +268,15 @@ impl<'a> View<'a> {
             (Lane::Routes, None) => self.scan_v4::<false, false>(frames, flows, work),
             (Lane::Routes, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
         };
-        // What comes behind something else that is not plain is looked at closer anyway.
+        // A run of packets to a VTEP has no IPv6 in it; what comes behind something else that is not plain is looked at closer anyway.
+        let tunnelled =
+            others == frames.len() && work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
+        if others == 0 || self.lane != Lane::Routes || tunnelled {
+            return others;
+        }
         let six = |(frame, work): (&Frame, &Work)| work.tag.is(Kind::Parsed).then(|| is_v6(frame.bytes()));
-        let first = || frames.iter().zip(&*work).find_map(six).unwrap_or(false);
-        if others > 0 && self.lane == Lane::Routes && first() { self.scan_v6(frames, work) } else { others }
+        let first = frames.iter().zip(&*work).find_map(six);
+        if first == Some(true) { self.scan_v6(frames, work) } else { others }
     }
 
     // Loops of their own, with the registers to themselves.
