@@ -103,7 +103,8 @@ pub(super) struct Index {
 pub(super) type Locked<'a> = MutexGuard<'a, ()>;
 
 fn entry(key: &Key, id: SessionId, direction: Direction) -> u64 {
-    key.tag() | (u64::from(id.0) << 1 | u64::from(direction == Direction::Reverse)) + 1
+    let place = u64::from(id.0) << 1 | u64::from(direction == Direction::Reverse);
+    key.tag() | (place + 1)
 }
 
 impl Index {
