@@ -100,7 +100,7 @@ pub struct Limits {
 pub struct Memory {
     /// Frames in the memory pool.
     pub frames: u32,
-    /// Bytes of a frame's chunk: 2048 or 4096.
+    /// Bytes of a frame's chunk: 2048, 4096, 8192 or 16384.
     pub frame_size: u32,
     /// Whether 2 MB pages are used.
     pub huge_pages: HugePages,

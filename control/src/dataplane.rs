@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::{info, warn};
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
     ChainStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus,
@@ -52,7 +53,13 @@ impl Engine for Dataplane {
     }
 
     fn stop(&self) {
-        Dataplane::stop(self);
+        let Some(stopped) = Dataplane::stop(self) else { return };
+        let (frames, free) = (stopped.frames, stopped.free_frames);
+        if free == frames {
+            info!("all {frames} frames came back");
+        } else {
+            warn!("{free} of {frames} frames came back: the others were lost while weir ran");
+        }
     }
 
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {

@@ -25,6 +25,9 @@ impl Walker<'_> {
         now: Nanos,
     ) -> Walk {
         let hash = hash::flow_hash(packet, meta, self.tables.seed);
+        if let (Domain::Vrf(vrf), Some(tuple), 0..=1) = (scope.domain, tuple, meta.ttl) {
+            return self.forward_spent(vrf, tuple.destination, hash);
+        }
         let result = match scope.domain {
             Domain::Vrf(_) | Domain::Hop(_) => match (self.pipeline.vrf_of(scope), tuple) {
                 (Some(vrf), Some(tuple)) => {
@@ -88,6 +91,15 @@ impl Walker<'_> {
             self.to_member(scope.vlan != 0 || tagged, member, hash, now).unwrap_or_else(Program::drop);
         self.clamp(scope, meta, &mut program, hash, now);
         Walk::Program { program, rewrite: Rewrite::default(), cache: true }
+    }
+
+    /// Of a packet that has no hop left: replay says so before it looks at a next hop. No neighbour is asked for on its behalf.
+    fn forward_spent(&self, vrf: VrfId, destination: IpAddr, hash: u64) -> Walk {
+        let program = match self.next_hop(vrf, destination, hash) {
+            Ok((egress, _)) => Program { ops: Ops::FORWARD, egress, ..Program::default() },
+            Err(reason) => Program::drop(reason),
+        };
+        Walk::Program { program, rewrite: Rewrite::default(), cache: program.ops.contains(Ops::DROP) }
     }
 
     /// Whether `ip` is weir's own in `vrf`, or a broadcast address of one of its subnets.

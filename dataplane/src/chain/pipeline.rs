@@ -1,6 +1,7 @@
 //! The compiled configuration as the walk sees it, and the tables that outlive it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use weir_config::MacAddress;
 
@@ -28,15 +29,15 @@ pub struct Tables {
     /// ARP and ND entries, over `adjacencies`.
     pub neighbours: NeighbourTable,
     /// Resolved next hops.
-    pub adjacencies: std::sync::Arc<AdjacencyTable>,
+    pub adjacencies: Arc<AdjacencyTable>,
     /// Bridge entries.
     pub macs: MacTable,
     /// Token buckets.
-    pub meters: std::sync::Arc<MeterTable>,
+    pub meters: Arc<MeterTable>,
     /// MTUs that the underlay taught.
     pub path_mtu: PathMtuTable,
     /// Address bindings.
-    pub nat: std::sync::Arc<NatTable>,
+    pub nat: Arc<NatTable>,
     /// Seed of flow hashes (ECMP, tunnel source ports): equal on all workers.
     pub seed: u64,
 }
@@ -126,7 +127,7 @@ pub struct Vrf {
     /// Its name.
     pub name: String,
     /// Compiled routes.
-    pub fib: Fib,
+    pub fib: Arc<Fib>,
     /// Whether some route has several next hops.
     pub multipath: bool,
     /// By target of the FIB: whether all destinations behind it share one next hop, so that one program does for all.

@@ -148,7 +148,8 @@ impl Walker<'_> {
         // Addressed to weir, but perhaps on its way to somebody behind a translator.
         let own = self.is_own(scope, tuple.as_ref());
         if let Some(tuple) = &mut tuple {
-            if !self.restore_ports(scope, packet, meta, tuple, now) {
+            let domain = session_domain(scope.id, scope.domain);
+            if !self.tables.fragments.restore(domain, packet, meta, tuple, now) {
                 return if own { Walk::Local } else { Walk::drop_once(DropReason::FragmentUnknown) };
             }
         }
@@ -171,7 +172,7 @@ impl Walker<'_> {
             translations: Translations::none(),
             ways: &ways,
         };
-        let cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
+        let cacheable = quoted.is_none();
         let returned = if let Domain::Hop(hop) = scope.domain { Some(hop) } else { None };
         let relation = match returned {
             Some(hop) => self.relate_returned(hop, scope, &view, quoted.as_ref()),
@@ -303,33 +304,6 @@ impl Walker<'_> {
             bridge.learn(&self.tables.macs, source, ingress_member(scope, meta), now);
         }
         Ok(())
-    }
-
-    /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
-    fn restore_ports(
-        &self,
-        scope: &Scope,
-        packet: &[u8],
-        meta: &Meta,
-        tuple: &mut Tuple,
-        now: Nanos,
-    ) -> bool {
-        let Some(id) = crate::packet::fragment_id(packet, meta) else { return true };
-        let domain = session_domain(scope.id, scope.domain);
-        match meta.fragment {
-            FragmentKind::Whole => true,
-            FragmentKind::First => {
-                self.tables.fragments.note(domain, tuple, id, now);
-                true
-            }
-            FragmentKind::Later => match self.tables.fragments.ports(domain, tuple, id, now) {
-                Some((source, destination)) => {
-                    (tuple.source_port, tuple.destination_port) = (source, destination);
-                    true
-                }
-                None => false,
-            },
-        }
     }
 
     /// Finds what is known of a packet: its session, the session that an ICMP error is about, or else its chain.

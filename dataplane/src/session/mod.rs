@@ -20,6 +20,7 @@ mod wheel;
 mod tests;
 
 pub use fragments::FragmentTable;
+pub use slots::Slot;
 pub use table::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry, SessionTable};
 pub use tcp::{SessionState, opens};
 

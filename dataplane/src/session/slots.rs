@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::GRACE;
+use super::shard::Key;
 use super::tcp::{SessionState, Tracker};
-use crate::decision::{ChainId, Domain, Nanos, Timeouts, Translations, Tuple};
+use crate::decision::{ChainId, Direction, Domain, Nanos, Timeouts, Translations, Tuple};
 
 /// Locks; a panic elsewhere leaves nothing half-changed that a later reader could not live with.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -28,6 +29,15 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether it is found by this key in this direction.
+    pub(super) fn has(&self, key: &Key, direction: Direction) -> bool {
+        let tuple = match direction {
+            Direction::Forward => &self.forward,
+            Direction::Reverse => &self.reply,
+        };
+        *tuple == key.tuple && self.domain == key.domain
+    }
+
     pub(super) fn timeout(&self) -> Nanos {
         self.tracker.state().timeout(self.forward.protocol, &self.timeouts)
     }
@@ -47,7 +57,7 @@ pub(super) enum Content {
 
 /// A slot. What sweeps read and write lies outside the lock.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub struct Slot {
     last_seen: AtomicU64,
     /// A [`SessionState`], or 0 if no session is here.
     state: AtomicU8,
@@ -146,6 +156,19 @@ impl FreeSlots {
         self.queue.pop_front();
         self.in_use += 1;
         Some(slot)
+    }
+
+    /// Puts the slots that will be taken next into `numbers`, as many as there are.
+    pub(super) fn upcoming(&self, numbers: &mut [u32]) {
+        for (number, (_, slot)) in numbers.iter_mut().zip(&self.queue) {
+            *number = *slot;
+        }
+    }
+
+    /// A slot that was taken is not used after all.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        self.in_use = self.in_use.saturating_sub(1);
+        self.queue.push_front((0, slot));
     }
 
     /// A session went; its slot is not yet back.

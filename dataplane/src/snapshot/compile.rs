@@ -265,7 +265,7 @@ impl Compiler<'_> {
 
     /// RIBs and FIBs.
     #[allow(clippy::type_complexity)]
-    fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Rib)>), CompileError> {
+    fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Arc<Rib>)>), CompileError> {
         let mut vrfs = Vec::new();
         let mut ribs = Vec::new();
         let config = self.config;
@@ -285,8 +285,10 @@ impl Compiler<'_> {
                     reason: error.to_string(),
                 })?;
             }
-            let fib = rib
-                .fib()
+            let rib = Arc::new(rib);
+            let fib = self
+                .registry
+                .fib(name, &rib)
                 .map_err(|error| CompileError::Fib { vrf: name.to_owned(), reason: error.to_string() })?;
             multipath |= rib.routes().any(|(_, _, target)| target.hops().len() > 1);
             if vrfs.len() <= id.index() {

@@ -142,7 +142,7 @@ pub struct Snapshot {
     /// The compiled configuration.
     pub pipeline: Pipeline,
     /// Routes as they are known, by VRF, for display.
-    pub ribs: Vec<(String, Rib)>,
+    pub ribs: Vec<(String, Arc<Rib>)>,
     /// What generations share.
     pub tables: Arc<Tables>,
     kernel_asks: Arc<ArrayQueue<(ScopeId, IpAddr)>>,

@@ -20,6 +20,7 @@ mod in_place;
 mod lane;
 mod local;
 mod memory;
+mod odd;
 mod pass;
 mod ports;
 mod run;

@@ -151,7 +151,7 @@ impl Dataplane {
                 Some(Scope { name, kind: ScopeKind::Tunnel(_), .. }) => format!("tunnel {name}"),
                 _ => format!("dev {}", snapshot.pipeline.scope_name(scope)),
             };
-            let rib = |(vrf, rib): &(String, crate::l3::Rib)| {
+            let rib = |(vrf, rib): &(String, Arc<crate::l3::Rib>)| {
                 rib.routes()
                     .map(|(prefix, origin, target)| RouteStatus {
                         vrf: vrf.clone(),
