@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=(clang gcc g++ make pkg-config libc6-dev libelf-dev zlib1g-dev)
-lab=(iproute2 iputils-ping ethtool tcpdump tshark util-linux procps strace)
+# For the tests of ports over DPDK: its headers and drivers, and testpmd, the peer. clang has brought libclang.
+build+=(libdpdk-dev)
+lab=(dpdk iproute2 iputils-ping ethtool tcpdump tshark util-linux procps strace)
 
 missing=()
 for package in "${build[@]}" "${lab[@]}"; do

@@ -13,3 +13,7 @@ fi
 # The scenarios start the binary that this builds.
 cargo build --workspace
 cargo test --workspace --no-fail-fast "$@"
+# Ports over DPDK are a feature of their own.
+cargo test -p weir-dpdk --features link
+cargo test -p weir-dataplane --features dpdk --lib io::dpdk
+cargo test -p weir-dataplane --features dpdk --test dpdk --test dpdk_process

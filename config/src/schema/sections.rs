@@ -1,7 +1,7 @@
 //! The sections of the file.
 
 use super::keys::*;
-use super::services::{CHAIN, CLASSIFY, SERVICE_TABLE};
+use super::services::{ATTACHED_HOP, CHAIN, CLASSIFY, SERVICE_TABLE};
 use super::{Form, Kind, Names, Need, Ref, Rule, Table};
 
 const MAX_ENTRIES: i64 = 1 << 26;
@@ -38,6 +38,12 @@ macro_rules! sections {
             Kind::Named(Names::Except(&[]), &SERVICE_TABLE),
             Need::Optional("none"),
             "Service functions.",
+        ),
+        key(
+            "hop",
+            Kind::Named(Names::Except(&[]), &ATTACHED_HOP),
+            Need::Optional("none"),
+            "Attached hops: containers and virtual machines that chains go through.",
         ),
         key(
             "chain",
@@ -163,9 +169,9 @@ static MEMORY: Table = Table {
         ),
         key(
             "frame-size",
-            Kind::Choice(&[2048, 4096]),
+            Kind::Choice(&[2048, 4096, 8192, 16384]),
             Need::Default("2048"),
-            "Bytes of a frame's chunk, 2048 or 4096. 256 are headroom and 22 the Ethernet header with two VLAN tags, so an MTU of at most 1770 or 3818 fits.",
+            "Bytes of a frame's chunk. 256 are headroom and 22 the Ethernet header with two VLAN tags, so an MTU of at most 1770, 3818, 7914 or 16106 fits. AF_XDP takes more than 4096 only on huge pages, DPDK always.",
         ),
         key(
             "huge-pages",

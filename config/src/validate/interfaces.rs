@@ -149,12 +149,13 @@ fn mtu(config: &Config, interface: &Interface<'_>, sink: &mut Sink<'_>) {
     {
         let message =
             format!("an MTU of {mtu} does not fit: frames of {frame_size} bytes take at most {limit}");
-        let hint = match frame_size {
-            2048 if u32::from(mtu) <= 4096 - FRAME_OVERHEAD => {
-                format!("lower the MTU to {limit}, or give `frame-size = 4096` in [memory]")
-            }
-            2048 => format!("lower the MTU to {limit}, or to 3818 with `frame-size = 4096` in [memory]"),
-            _ => format!("lower the MTU to {limit}"),
+        let fits = |size: &u32| u32::from(mtu) <= size.saturating_sub(FRAME_OVERHEAD);
+        let hint = match [4096, 8192, 16384].into_iter().find(fits) {
+            Some(4096) => format!("lower the MTU to {limit}, or give `frame-size = 4096` in [memory]"),
+            Some(size) => format!(
+                "lower the MTU to {limit}, or give `frame-size = {size}` in [memory], which AF_XDP takes on huge pages only"
+            ),
+            None => format!("lower the MTU to {limit}"),
         };
         sink.report(&path, At::Value, error(codes::MTU_EXCEEDS_FRAME, message).hint(hint));
     }

@@ -62,8 +62,9 @@ const EVERY_THREAD: List = calls![
     SYS_write,
 ];
 
-/// What a worker needs besides: kicks of AF_XDP sockets (sendto, recvfrom), and their statistics (getsockopt).
-const WORKER: List = calls![SYS_getsockopt, SYS_recvfrom, SYS_sendto];
+/// What a worker needs besides: kicks of AF_XDP sockets (sendto, recvfrom), and their statistics (getsockopt); becoming known to DPDK
+/// (sched_getaffinity).
+const WORKER: List = calls![SYS_getsockopt, SYS_recvfrom, SYS_sched_getaffinity, SYS_sendto];
 
 /// What control needs besides.
 const CONTROL: List = calls![
@@ -76,7 +77,6 @@ const CONTROL: List = calls![
     SYS_kill,
     SYS_membarrier,
     SYS_prctl,
-    SYS_sched_getaffinity,
     SYS_sched_getparam,
     SYS_sched_getscheduler,
     SYS_sched_setaffinity,

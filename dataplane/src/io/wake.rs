@@ -52,14 +52,28 @@ impl Wake {
                 place.fd = fd;
                 count += 1;
             }
-            let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
-            // SAFETY: `count` entries of the array are initialised.
-            unsafe { libc::poll(polled.as_mut_ptr(), count, timeout) };
+            wait(polled.as_mut_ptr(), count, timeout);
         }
         self.sleeping.store(false, Ordering::Relaxed);
         let mut count = [0u8; 8];
         // SAFETY: the buffer is 8 bytes long; the descriptor does not block.
         unsafe { libc::read(self.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+/// Waits for one of the first `count` entries, which are initialised.
+fn wait(polled: *mut libc::pollfd, count: libc::nfds_t, timeout: Duration) {
+    // SAFETY: the caller's promise; the time lives through the call.
+    unsafe {
+        if timeout < Duration::from_millis(1) {
+            // poll(2) counts in milliseconds.
+            let time =
+                libc::timespec { tv_sec: 0, tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32) };
+            libc::ppoll(polled, count, &raw const time, std::ptr::null());
+        } else {
+            let timeout = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
+            libc::poll(polled, count, timeout);
+        }
     }
 }
 

@@ -48,6 +48,7 @@ impl Key {
             Domain::Vrf(vrf) => (0, vrf.0),
             Domain::Bridge(bridge) => (1, bridge.0),
             Domain::CrossConnect(scope) => (2, scope.0),
+            Domain::Hop(hop) => (3, hop.0),
         };
         let ports = u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port);
         let domain_bits = kind << 56 | u64::from(number) << 40;

@@ -1,7 +1,7 @@
 //! Slots: where sessions lie, and which of them are free.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::GRACE;
@@ -21,6 +21,7 @@ pub(super) struct Session {
     pub(super) forward: Tuple,
     pub(super) reply: Tuple,
     pub(super) chain: Option<ChainId>,
+    pub(super) cuts: u8,
     pub(super) tracker: Tracker,
     pub(super) created: Nanos,
     pub(super) timeouts: Timeouts,
@@ -60,6 +61,10 @@ pub struct Slot {
     last_seen: AtomicU64,
     /// A [`SessionState`], or 0 if no session is here.
     state: AtomicU8,
+    /// How many sessions have been here: tells one from the next.
+    incarnation: AtomicU32,
+    /// The session that is kept alive with this one: its slot (low half) and its incarnation; 0: none.
+    tied: AtomicU64,
     content: Mutex<Content>,
 }
 
@@ -74,6 +79,29 @@ impl Slot {
 
     pub(super) fn set_state(&self, state: Option<SessionState>) {
         self.state.store(state.map_or(0, |state| state as u8), Ordering::Relaxed);
+    }
+
+    /// Another session begins here.
+    pub(super) fn begin(&self) {
+        self.incarnation.fetch_add(1, Ordering::Relaxed);
+        self.tie(None);
+    }
+
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation.load(Ordering::Relaxed)
+    }
+
+    /// The slot and the incarnation of the session that is kept alive with this one.
+    pub(super) fn tied(&self) -> Option<(u32, u32)> {
+        let tied = self.tied.load(Ordering::Relaxed);
+        (tied != 0).then_some((tied as u32, (tied >> 32) as u32))
+    }
+
+    pub(super) fn tie(&self, to: Option<(u32, u32)>) {
+        let tied = to.map_or(0, |(slot, incarnation)| u64::from(incarnation) << 32 | u64::from(slot));
+        if self.tied.load(Ordering::Relaxed) != tied {
+            self.tied.store(tied, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn last_seen(&self) -> Nanos {

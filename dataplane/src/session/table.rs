@@ -25,6 +25,8 @@ pub struct Found {
     pub direction: Direction,
     /// The chain that the session's packets take.
     pub chain: Option<ChainId>,
+    /// How many attached hops the chain had when the session was made.
+    pub cuts: u8,
     /// The session's state.
     pub state: SessionState,
     /// What is translated, and how.
@@ -44,6 +46,8 @@ pub struct NewSession {
     pub direction: Direction,
     /// Its chain.
     pub chain: Option<ChainId>,
+    /// How many attached hops that has.
+    pub cuts: u8,
     /// TCP flags of the packet that opens it; 0 for what is not TCP.
     pub tcp_flags: u8,
     /// How long it lives without traffic; `None`: as the standards have it.
@@ -113,7 +117,7 @@ pub struct SessionEntry {
 pub struct SessionTable {
     seed: Seed,
     index: Index,
-    slots: Box<[Slot]>,
+    pub(super) slots: Box<[Slot]>,
     free: Mutex<FreeSlots>,
     wheel: Mutex<Wheel>,
     capacity: usize,
@@ -178,13 +182,15 @@ impl SessionTable {
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
     pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
-        let NewSession { domain, forward, reply, direction, chain, tcp_flags, timeouts, translations } = new;
+        let NewSession { domain, forward, reply, direction, chain, cuts, tcp_flags, timeouts, translations } =
+            new;
         let keys = [self.key(domain, forward), self.key(domain, reply)];
         let mut session = Some(Session {
             domain,
             forward,
             reply,
             chain,
+            cuts,
             tracker: Tracker::new(forward.protocol, tcp_flags, direction),
             created: now,
             timeouts: timeouts.unwrap_or(TIMEOUTS),
@@ -234,7 +240,7 @@ impl SessionTable {
         let Some(slot) = self.slots.get(id.index()) else { return false };
         let Some(state) = slot.state() else { return false };
         slot.seen(now);
-        state.is_established()
+        state.is_established() && self.touch_tied(id, slot, now)
     }
 
     /// Whether programs of the session may be cached: TCP from ESTABLISHED on until it closes, everything else at once.
@@ -338,6 +344,7 @@ impl SessionTable {
                 id,
                 direction,
                 chain: session.chain,
+                cuts: session.cuts,
                 state: session.tracker.state(),
                 translations: session.translations.clone(),
             }))
@@ -397,6 +404,7 @@ impl SessionTable {
             return Err(Refused::Full);
         }
         let mut content = slot.content();
+        slot.begin();
         slot.set_last_seen(now);
         slot.set_state(Some(state));
         *content = session.take().map_or(Content::Free, Content::Live);

@@ -55,6 +55,10 @@ pub struct Registry {
     pub(crate) vrfs: Names,
     pub(crate) bridges: Names,
     pub(crate) chains: Names,
+    /// `<hop> <chain> <VRF>`: what is known of packets behind a hop means nothing where it stands elsewhere.
+    pub(crate) hops: Names,
+    /// The VRF that packets were last sent into a chain from: its sessions go on when no rule sends any more.
+    pub(crate) chain_vrfs: HashMap<String, String>,
     /// `<tunnel>@<remote>`.
     pub(crate) endpoints: Names,
 }

@@ -109,6 +109,9 @@ impl Core {
                 }
             }
         }
+        if let Domain::Hop(_) = scope.domain {
+            slow = admit_returned(meta)?;
+        }
         *scope_id = scope.id;
         *place = if slow { Place::Nowhere } else { self.place(&snapshot.tables, scope, packet, meta) };
         if let Place::Whole(_, of) = place {
@@ -149,6 +152,17 @@ fn admit_routed(scope: &Scope, frame: &[u8], meta: &Meta) -> Result<bool, DropRe
         _ => return Err(DropReason::NotForUs),
     }
     Ok(suspicious_source(frame, meta))
+}
+
+/// Checks that every packet from an attached hop needs. It comes back with the Ethernet addresses that it was sent with, or with
+/// whatever the hop has put there: who sent it there is told by its session. Says whether the packet is for the slow path.
+#[inline]
+fn admit_returned(meta: &Meta) -> Result<bool, DropReason> {
+    if meta.vlan_tags > 1 {
+        return Err(DropReason::UnknownVlan);
+    }
+    let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
+    Ok(group || !meta.is_ip())
 }
 
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks

@@ -246,7 +246,7 @@ impl<'a> View<'a> {
                 let other = snapshot.pipeline.scope(other)?;
                 wire = (other.port, usize::from(other.mtu) + 14);
             }
-            (_, Domain::Bridge(_)) => {}
+            (_, Domain::Bridge(_) | Domain::Hop(_)) => {}
         }
         let station = Station::new(scope.mac);
         Some(Self { scope: scope.id, lane: scope.lane, station, routes, vteps, wire })

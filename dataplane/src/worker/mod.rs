@@ -5,6 +5,7 @@ mod admit;
 mod announce;
 mod apply;
 mod capture;
+mod chains;
 mod core;
 mod cores;
 mod counters;

@@ -19,7 +19,7 @@ use crate::snapshot::Snapshot;
 use super::core::Core;
 use super::counters::CounterBlock;
 use super::display;
-use super::idle::Silence;
+use super::idle::{NAP, Silence};
 use super::memory::Private;
 use super::status::FlowStatus;
 use super::tick::Ticker;
@@ -143,6 +143,8 @@ pub(super) struct Worker {
     /// Index into `queues` of the queue that sends for a port.
     transmit: Vec<Option<usize>>,
     descriptors: Vec<RawFd>,
+    /// Whether there is a queue without a descriptor: nothing wakes the worker when that receives.
+    blind: bool,
     burst: Vec<Frame>,
     ticker: Option<Ticker>,
     now: Nanos,
@@ -196,6 +198,7 @@ impl Worker {
             queues: Vec::new(),
             transmit: vec![None; MAX_PORTS],
             descriptors: Vec::new(),
+            blind: false,
             burst: Vec::with_capacity(BURST_ROOM),
             ticker: (id == 0).then(Ticker::default),
             now: 0,
@@ -337,6 +340,7 @@ impl Worker {
         }
         self.descriptors.clear();
         self.descriptors.extend(self.queues.iter().filter_map(|queue| queue.io.descriptor()));
+        self.blind = self.descriptors.len() < self.queues.len();
     }
 
     /// Sends what other workers have handed over so far, at most so many bursts of it.
@@ -371,8 +375,14 @@ impl Worker {
         }
         self.door.counters.sleeps.add(1);
         let Door { handoff, has_mail, wake, .. } = &*self.door;
-        // Held packets and their timers want a closer look than the usual one.
-        let timeout = if self.core.held.is_empty() { BLOCK } else { Duration::from_millis(1) };
+        let timeout = if self.blind {
+            NAP
+        } else if self.core.held.is_empty() {
+            BLOCK
+        } else {
+            // Held packets and their timers want a closer look than the usual one.
+            Duration::from_millis(1)
+        };
         let generation = self.snapshot.generation;
         wake.sleep(&self.descriptors, timeout, || {
             !handoff.is_empty()

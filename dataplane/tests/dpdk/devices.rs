@@ -107,7 +107,7 @@ const ROUTER: &str = r#"
     mac = "02:00:00:00:02:09"
 "#;
 
-fn datagram(n: u16) -> Vec<u8> {
+pub fn datagram(n: u16) -> Vec<u8> {
     let payload = vec![n as u8; usize::from(n) % 1400];
     let mut bytes = Vec::new();
     etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 1, 9], [2, 0, 0, 0, 0, 1])
@@ -118,7 +118,7 @@ fn datagram(n: u16) -> Vec<u8> {
     bytes
 }
 
-fn write_capture(path: &Path, frames: &[Vec<u8>]) {
+pub fn write_capture(path: &Path, frames: &[Vec<u8>]) {
     let mut file = pcap_file::pcap::PcapWriter::new(std::fs::File::create(path).unwrap()).unwrap();
     for frame in frames {
         let packet =
@@ -127,7 +127,7 @@ fn write_capture(path: &Path, frames: &[Vec<u8>]) {
     }
 }
 
-fn read_capture(path: &Path) -> Vec<Vec<u8>> {
+pub fn read_capture(path: &Path) -> Vec<Vec<u8>> {
     let mut file = pcap_file::pcap::PcapReader::new(std::fs::File::open(path).unwrap()).unwrap();
     let mut frames = Vec::new();
     while let Some(packet) = file.next_packet() {

@@ -14,3 +14,4 @@ mod frames;
 mod peers;
 mod support;
 mod threads;
+mod workers;

@@ -39,6 +39,16 @@ pub enum OpenError {
         /// memory.frame-size in bytes.
         frame_size: u16,
     },
+    /// Chunks that the kernel takes on huge pages only.
+    #[error(
+        "device `{device}`: AF_XDP takes frames of {frame_size} bytes on huge pages only; set memory.huge-pages = \"require\" (Linux 6.4 and newer), or memory.frame-size = 4096"
+    )]
+    FrameSize {
+        /// The device.
+        device: String,
+        /// memory.frame-size in bytes.
+        frame_size: u16,
+    },
     /// The frame pool cannot fill the receive rings.
     #[error(
         "device `{device}`: its {queues} queues need {needed} frames and {available} are free; raise memory.frames"

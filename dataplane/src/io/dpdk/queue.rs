@@ -307,3 +307,70 @@ impl Drop for DpdkQueue {
         self.shut();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::FrameMemory;
+    use crate::io::dpdk::{DpdkOpenOptions, DpdkPort};
+
+    /// A packet as a driver hands it over whose buffers hold so many bytes of it each, filled with 1, 2, ….
+    fn segments(queue: &DpdkQueue, lengths: &[u16]) -> Mbuf {
+        let mbufs: Vec<Mbuf> = (1..)
+            .zip(lengths)
+            .map(|(n, &len)| {
+                let chunk = queue.pool.take_chunk().unwrap();
+                // SAFETY: the chunk came from the pool, and what is written lies in it.
+                unsafe {
+                    let mut frame = queue.memory.frame(chunk, 128, len);
+                    frame.bytes_mut().fill(n);
+                    let _ = frame.into_raw();
+                    let mbuf = queue.mempool.mbuf(chunk);
+                    mbuf.set(128, len);
+                    mbuf
+                }
+            })
+            .collect();
+        for pair in mbufs[1..].windows(2) {
+            // SAFETY: all of them are ours.
+            unsafe { pair[0].chain(pair[1]) };
+        }
+        if let [first, second, ..] = mbufs[..] {
+            // SAFETY: as above.
+            unsafe { first.chain(second) };
+        }
+        mbufs[0]
+    }
+
+    #[test]
+    fn what_comes_in_pieces_is_put_together_or_dropped_and_no_frame_is_lost() {
+        let pool = FramePool::new(FrameMemory::map(1024, 2048, weir_config::HugePages::Never).unwrap());
+        let options = DpdkOpenOptions::new("net_null90");
+        let (_port, mut queues) = DpdkPort::open(&options, &pool).unwrap();
+        let queue = &mut queues[0];
+        weir_dpdk::enter();
+        let whole = segments(queue, &[1024, 494]);
+        assert!(queue.plain(whole).is_none());
+        let frame = queue.odd(whole).unwrap();
+        assert_eq!((frame.len(), frame.headroom()), (1518, 128));
+        assert!(frame.bytes()[..1024].iter().all(|byte| *byte == 1));
+        assert!(frame.bytes()[1024..].iter().all(|byte| *byte == 2));
+        // It can be sent, and received again as any other.
+        let mut cache = FrameCache::new(Arc::clone(&pool));
+        let mut frames = vec![frame];
+        assert_eq!(queue.transmit(&mut frames, &mut cache), 1);
+        let frame = {
+            let third = segments(queue, &[1000, 500, 420]);
+            queue.odd(third).unwrap()
+        };
+        assert_eq!((frame.len(), frame.bytes()[1499], frame.bytes()[1500]), (1920, 2, 3));
+        cache.free(frame);
+        assert_eq!((queue.counters.copies, queue.counters.invalid), (2, 0));
+        let long = segments(queue, &[1024, 1024]);
+        assert!(queue.odd(long).is_none());
+        assert_eq!((queue.counters.copies, queue.counters.invalid), (2, 1));
+        drop(cache);
+        queues.clear();
+        assert_eq!(pool.available(), 1024);
+    }
+}
