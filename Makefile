@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 20
 
-.PHONY: help setup build release deb demo test unit fuzz lint image ship
+.PHONY: help setup build release deb demo test unit fuzz lint image ship lab lab-quick
 .PHONY: bench bench-quick bench-wire bench-dpdk bench-instructions bench-bless bench-peers bench-pages
 
 help: ## Show what can be made
@@ -69,6 +69,12 @@ image: setup ## Build the container image: target/image/weir-small.oci.tar
 
 ship: setup ## Build and prove what weir is shipped in: image, manifests, packages (needs root or sudo)
 	scripts/ship.sh
+
+lab: setup ## Test on emulated network cards in a virtual machine: zero-copy, VFs, a guest behind weir (needs root or sudo)
+	$(SUDO) scripts/lab.sh full
+
+lab-quick: setup ## The most telling of these tests, on one kernel
+	$(SUDO) scripts/lab.sh quick
 
 lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check

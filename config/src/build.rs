@@ -18,23 +18,24 @@ const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Reads the whole tree.
 pub(crate) fn build(root: &Node) -> Config {
-    let crossed = crossed_interfaces(root);
+    let taken = Taken::find(root);
     let mut vrfs: BTreeMap<String, Vrf> = named(root, "vrf", |entry| vrf(&entry.node));
     vrfs.entry(DEFAULT_VRF.to_owned()).or_default();
     Config {
         workers: root.get("workers").map(workers).unwrap_or_default(),
         limits: root.get("limits").map(limits).unwrap_or_default(),
         memory: root.get("memory").map(memory).unwrap_or_default(),
-        ports: named(root, "port", |entry| port(entry, &crossed)),
+        ports: named(root, "port", |entry| port(entry, &taken)),
         neighbours: records(root, "neighbour").iter().map(neighbour).collect(),
         vrfs,
         bridges: named(root, "bridge", |entry| bridge(&entry.node)),
         tunnels: named(root, "tunnel", |entry| {
             let empty = Node::empty_table();
-            vxlan(&entry.key, entry.node.get("vxlan").unwrap_or(&empty), &crossed)
+            vxlan(&entry.key, entry.node.get("vxlan").unwrap_or(&empty), &taken)
         }),
         cross_connects: named(root, "cross-connect", |entry| cross_connect(&entry.node)),
         services: named(root, "service", |entry| service(&entry.node)),
+        hops: named(root, "hop", |entry| hop(&entry.node)),
         chains: named(root, "chain", |entry| Chain { hops: texts(&entry.node, "hops") }),
         classify: records(root, "classify").iter().map(classify).collect(),
     }
@@ -49,11 +50,33 @@ pub(crate) fn records<'a>(node: &'a Node, section: &str) -> &'a [Node] {
     node.get(section).map(Node::elements).unwrap_or_default()
 }
 
-/// Interface → the cross-connect that it is an end of.
-fn crossed_interfaces(root: &Node) -> BTreeMap<String, String> {
-    let entries = root.get("cross-connect").map(Node::entries).unwrap_or_default();
-    let ends = |entry: &Entry| texts(&entry.node, "ends");
-    entries.iter().flat_map(|entry| ends(entry).into_iter().map(|end| (end, entry.key.clone()))).collect()
+/// Interfaces that something else in the file names as its own.
+struct Taken {
+    /// Interface → the cross-connect that it is an end of.
+    crossed: BTreeMap<String, String>,
+    /// Interface → the hop that is attached to it.
+    hopped: BTreeMap<String, String>,
+}
+
+impl Taken {
+    fn find(root: &Node) -> Self {
+        let named = |section: &str, key: &str| {
+            let entries = root.get(section).map(Node::entries).unwrap_or_default();
+            let ends = |entry: &Entry| texts(&entry.node, key);
+            let of = |entry| -> Vec<_> {
+                let entry: &Entry = entry;
+                ends(entry).into_iter().map(|end| (end, entry.key.clone())).collect()
+            };
+            entries.iter().flat_map(of).collect()
+        };
+        Self { crossed: named("cross-connect", "ends"), hopped: named("hop", "attach") }
+    }
+
+    /// The hop that a VLAN of this port serves. What comes in without a tag is then nobody's, if nothing else is said.
+    fn hop_of_vlan(&self, port: &str) -> Option<&String> {
+        let of_port = |name: &str| name.strip_prefix(port).is_some_and(|rest| rest.starts_with('.'));
+        self.hopped.iter().find(|(name, _)| of_port(name)).map(|(_, hop)| hop)
+    }
 }
 
 pub(crate) fn text<T>(node: &Node, key: &str, read: impl Fn(&str) -> text::Parsed<T>) -> Option<T> {
@@ -124,7 +147,7 @@ fn memory(node: &Node) -> Memory {
     }
 }
 
-fn port(entry: &Entry, crossed: &BTreeMap<String, String>) -> Port {
+fn port(entry: &Entry, taken: &Taken) -> Port {
     let node = &entry.node;
     let vlans = node.get("vlan").map(Node::entries).unwrap_or_default();
     Port {
@@ -145,23 +168,26 @@ fn port(entry: &Entry, crossed: &BTreeMap<String, String>) -> Port {
         mac: text(node, "mac", text::mac),
         mtu: number(node, "mtu"),
         prefixes: prefixes(node, "prefixes"),
-        attachment: attachment(&entry.key, node, crossed),
+        attachment: attachment(&entry.key, node, taken),
         vlans: vlans
             .iter()
             .filter_map(|vlan| {
                 let interface = format!("{}.{}", entry.key, vlan.key);
-                Some((vlan.key.parse().ok()?, attachment(&interface, &vlan.node, crossed)))
+                Some((vlan.key.parse().ok()?, attachment(&interface, &vlan.node, taken)))
             })
             .collect(),
     }
 }
 
-fn attachment(interface: &str, node: &Node, crossed: &BTreeMap<String, String>) -> Attachment {
-    let domain = match (word(node, "vrf"), word(node, "bridge"), crossed.get(interface)) {
-        (Some(vrf), _, _) => Domain::Vrf(vrf.to_owned()),
-        (None, Some(bridge), _) => Domain::Bridge(bridge.to_owned()),
-        (None, None, Some(cross_connect)) => Domain::CrossConnect(cross_connect.clone()),
-        (None, None, None) => Domain::Vrf(DEFAULT_VRF.to_owned()),
+fn attachment(interface: &str, node: &Node, taken: &Taken) -> Attachment {
+    let silent = node.get("addresses").is_none();
+    let hop = taken.hopped.get(interface).or_else(|| taken.hop_of_vlan(interface).filter(|_| silent));
+    let domain = match (word(node, "vrf"), word(node, "bridge"), taken.crossed.get(interface), hop) {
+        (Some(vrf), _, _, _) => Domain::Vrf(vrf.to_owned()),
+        (None, Some(bridge), _, _) => Domain::Bridge(bridge.to_owned()),
+        (None, None, Some(cross_connect), _) => Domain::CrossConnect(cross_connect.clone()),
+        (None, None, None, Some(hop)) => Domain::Hop(hop.clone()),
+        (None, None, None, None) => Domain::Vrf(DEFAULT_VRF.to_owned()),
     };
     Attachment { domain, addresses: many(node, "addresses", |element| text::address(element.text()?).ok()) }
 }
@@ -207,7 +233,7 @@ fn bridge(node: &Node) -> Bridge {
     }
 }
 
-fn vxlan(name: &str, node: &Node, crossed: &BTreeMap<String, String>) -> Tunnel {
+fn vxlan(name: &str, node: &Node, taken: &Taken) -> Tunnel {
     let remote = if node.get("remote").is_some() { "remote" } else { "remotes" };
     Tunnel {
         local: text(node, "local", text::ip).unwrap_or(NO_ADDRESS),
@@ -215,7 +241,7 @@ fn vxlan(name: &str, node: &Node, crossed: &BTreeMap<String, String>) -> Tunnel 
         vni: number(node, "vni").unwrap_or_default(),
         udp_port: number(node, "port").unwrap_or(4789),
         underlay_vrf: word(node, "underlay-vrf").unwrap_or(DEFAULT_VRF).to_owned(),
-        attachment: attachment(name, node, crossed),
+        attachment: attachment(name, node, taken),
         mac: text(node, "mac", text::mac),
         remote_mac: text(node, "remote-mac", text::mac),
         mtu: number(node, "mtu"),
@@ -233,6 +259,11 @@ fn vxlan(name: &str, node: &Node, crossed: &BTreeMap<String, String>) -> Tunnel 
 fn cross_connect(node: &Node) -> CrossConnect {
     let mut ends = texts(node, "ends").into_iter();
     CrossConnect { ends: [ends.next().unwrap_or_default(), ends.next().unwrap_or_default()] }
+}
+
+fn hop(node: &Node) -> Hop {
+    let fail = if word(node, "fail") == Some("open") { Fail::Open } else { Fail::Closed };
+    Hop { attach: texts(node, "attach"), fail }
 }
 
 fn service(node: &Node) -> Service {

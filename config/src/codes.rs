@@ -32,7 +32,7 @@ codes! {
     HOST_BITS = "host-bits", "A prefix has bits set beyond its length.";
     BAD_NAME = "bad-name", "A name has other characters than letters, digits, `-` and `_`, or is too long.";
     RESERVED_NAME = "reserved-name", "A name has a meaning of its own and cannot be given to something else.";
-    UNKNOWN_REFERENCE = "unknown-reference", "A port, interface, VRF, bridge, tunnel, service or chain that is referred to does not exist.";
+    UNKNOWN_REFERENCE = "unknown-reference", "A port, interface, VRF, bridge, tunnel, service, hop or chain that is referred to does not exist.";
     DUPLICATE_INTERFACE = "duplicate-interface", "A port and a tunnel have the same name.";
     DUPLICATE_DEVICE = "duplicate-device", "Two ports use the same device.";
     DUPLICATE_ADDRESS = "duplicate-address", "The same address is given twice in a VRF.";
@@ -42,7 +42,7 @@ codes! {
     ADDRESSES_OUTSIDE_VRF = "addresses-outside-vrf", "An interface that is not in a VRF has addresses.";
     MTU_EXCEEDS_FRAME = "mtu-exceeds-frame", "Packets of that MTU do not fit into a frame.";
     MTU_BELOW_IPV6_MINIMUM = "mtu-below-ipv6-minimum", "An interface with IPv6 addresses has an MTU below 1280 (RFC 8200 section 5).";
-    SHARED_PORT_IN_BRIDGE = "shared-port-in-bridge", "A port in shared mode is in a bridge or a cross-connect, which needs every frame of its device.";
+    SHARED_PORT_IN_BRIDGE = "shared-port-in-bridge", "A port in shared mode is in a bridge or a cross-connect, or serves a hop, which needs every frame of its device.";
     DUPLICATE_VNI = "duplicate-vni", "Two tunnels have the same local VTEP address, UDP port and VNI.";
     FAMILY_MISMATCH = "family-mismatch", "IPv4 and IPv6 are mixed where both must be the same.";
     SEVERAL_REMOTES = "several-remotes", "A tunnel outside a bridge has several remote VTEPs.";
@@ -58,7 +58,11 @@ codes! {
     NEIGHBOUR_NOT_CONNECTED = "neighbour-not-connected", "A static neighbour is on no subnet of its interface.";
     CROSS_CONNECT_END = "cross-connect-end", "An end of a cross-connect is used twice or belongs to a VRF or bridge.";
     TOO_MANY_POLICERS = "too-many-policers", "A chain has more policers than a program can meter.";
-    REPEATED_HOP = "repeated-hop", "A chain names the same service twice.";
+    REPEATED_HOP = "repeated-hop", "A chain names the same service or hop twice.";
+    DUPLICATE_HOP = "duplicate-hop", "A service and a hop have the same name.";
+    HOP_PORT = "hop-port", "An interface of a hop is used twice, or belongs to something else.";
+    HOP_IN_TWO_CHAINS = "hop-in-two-chains", "An attached hop is in more than one chain.";
+    HOP_OUTSIDE_VRF = "hop-outside-vrf", "Packets of more than one VRF, of a bridge, of a cross-connect or of a hop are sent into a chain with an attached hop.";
     TOO_MANY_TRANSLATORS = "too-many-translators", "A chain has more than one translator of addresses.";
     NAT_OUTSIDE_VRF = "nat-outside-vrf", "Bridged or cross-connected packets are sent into a chain that translates addresses.";
     NAT_PROTOCOL = "nat-protocol", "Sources of a protocol are translated that has no ports or identifiers.";

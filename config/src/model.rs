@@ -39,6 +39,8 @@ pub struct Config {
     pub cross_connects: BTreeMap<String, CrossConnect>,
     /// Service functions by name.
     pub services: BTreeMap<String, Service>,
+    /// Attached hops by name; no service has the same.
+    pub hops: BTreeMap<String, Hop>,
     /// Chains by name.
     pub chains: BTreeMap<String, Chain>,
     /// Classifier rules, first match wins.
@@ -193,6 +195,8 @@ pub enum Domain {
     Bridge(String),
     /// One end of this cross-connect.
     CrossConnect(String),
+    /// It serves this attached hop alone.
+    Hop(String),
 }
 
 /// `[[neighbour]]`.
@@ -423,10 +427,28 @@ pub enum PolicerScope {
     Source,
 }
 
+/// `[hop.<name>]`: something outside that the packets of a chain go through, such as a container or a virtual machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// Interfaces that it is attached to: two, of which forward packets go out by the first and come back by the second, or one.
+    pub attach: Vec<String>,
+    /// What becomes of packets while it cannot be reached.
+    pub fail: Fail,
+}
+
+/// `hop.fail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fail {
+    /// They are dropped.
+    Closed,
+    /// They pass it by.
+    Open,
+}
+
 /// `[chain.<name>]`: an ordered list of hops.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chain {
-    /// Service names in forward order; replies take them in reverse.
+    /// Names of services and attached hops in forward order; replies take them in reverse.
     pub hops: Vec<String>,
 }
 
@@ -450,6 +472,50 @@ pub enum ClassifyScope {
     Vrf(String),
     /// All members of a bridge domain.
     Bridge(String),
+}
+
+impl Config {
+    /// Every interface with what it belongs to: ports, their VLANs, tunnels.
+    pub fn interfaces(&self) -> impl Iterator<Item = (String, &Attachment)> {
+        let ports = self.ports.iter().flat_map(|(name, port)| {
+            let vlans = port.vlans.iter().map(move |(vid, attachment)| (format!("{name}.{vid}"), attachment));
+            std::iter::once((name.clone(), &port.attachment)).chain(vlans)
+        });
+        ports.chain(self.tunnels.iter().map(|(name, tunnel)| (name.clone(), &tunnel.attachment)))
+    }
+
+    /// What a rule of the classifier takes packets from, each once: VRFs, bridges, cross-connects.
+    pub fn domains_of<'a>(&'a self, rule: &'a ClassifyRule) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = Vec::new();
+        let mut add = |domain: Domain| {
+            if !matches!(domain, Domain::Hop(_)) && !domains.contains(&domain) {
+                domains.push(domain);
+            }
+        };
+        if rule.from.is_empty() {
+            self.interfaces().for_each(|(_, attachment)| add(attachment.domain.clone()));
+        }
+        for from in &rule.from {
+            match from {
+                ClassifyScope::Vrf(name) => add(Domain::Vrf(name.clone())),
+                ClassifyScope::Bridge(name) => add(Domain::Bridge(name.clone())),
+                ClassifyScope::Interface(wanted) => {
+                    let found = self.interfaces().filter(|(name, _)| name == wanted);
+                    found.for_each(|(_, attachment)| add(attachment.domain.clone()));
+                }
+            }
+        }
+        domains
+    }
+
+    /// The VRF whose packets are sent into a chain; `None` if no rule of the classifier sends any.
+    pub fn vrf_of_chain(&self, chain: &str) -> Option<String> {
+        let rules = self.classify.iter().filter(|rule| rule.chain.as_deref() == Some(chain));
+        rules.flat_map(|rule| self.domains_of(rule)).find_map(|domain| match domain {
+            Domain::Vrf(name) => Some(name),
+            _ => None,
+        })
+    }
 }
 
 impl Default for Workers {

@@ -19,6 +19,7 @@ pub(crate) struct Defined {
     bridges: BTreeSet<String>,
     tunnels: BTreeSet<String>,
     services: BTreeSet<String>,
+    hops: BTreeSet<String>,
     chains: BTreeSet<String>,
 }
 
@@ -44,6 +45,7 @@ impl Defined {
             bridges: names("bridge"),
             tunnels: names("tunnel"),
             services: names("service"),
+            hops: names("hop"),
             chains: names("chain"),
         }
     }
@@ -60,10 +62,21 @@ impl Defined {
                 Err(unknown("tunnel", name).hint(format!("`{name}` is a port: write `port = \"{name}\"`")))
             }
             Ref::Tunnel => known(&self.tunnels, "tunnel", name),
-            Ref::Service if self.chains.contains(name) && !self.services.contains(name) => {
-                Err(unknown("service", name).hint(format!("`{name}` is a chain; chains do not nest")))
+            Ref::Hop if self.services.contains(name) || self.hops.contains(name) => Ok(()),
+            Ref::Hop if self.chains.contains(name) => {
+                Err(unknown("service or hop", name).hint(format!("`{name}` is a chain; chains do not nest")))
             }
-            Ref::Service => known(&self.services, "service", name),
+            Ref::Hop if self.ports.contains(name) => Err(unknown("service or hop", name).hint(format!(
+                "`{name}` is a port: define a hop, `[hop.<name>]` with `attach = \"{name}\"`"
+            ))),
+            Ref::Hop => {
+                let candidates = self.services.iter().chain(&self.hops);
+                Err(unknown("service or hop", name).maybe_hint(suggest(name, candidates)))
+            }
+            Ref::Attachment if self.tunnels.contains(name) => {
+                Err(unknown("port", name).hint(format!("`{name}` is a tunnel; hops are attached to ports")))
+            }
+            Ref::Attachment => self.interface(name, false),
             Ref::Chain if name == "none" => Ok(()),
             Ref::Chain if self.services.contains(name) && !self.chains.contains(name) => {
                 Err(unknown("chain", name).hint(format!(

@@ -28,6 +28,7 @@ pub fn to_json(config: &Config) -> Value {
         cross_connects.map(|(name, value)| (name.clone(), json!({ "ends": value.ends }))),
     );
     root.put_all("service", config.services.iter().map(|(name, value)| (name.clone(), service(value))));
+    root.put_all("hop", config.hops.iter().map(|(name, value)| (name.clone(), hop(value))));
     root.put_all(
         "chain",
         config.chains.iter().map(|(name, value)| (name.clone(), json!({ "hops": value.hops }))),
@@ -159,10 +160,22 @@ fn attachment(attachment: &Attachment, out: &mut Object) {
     match &attachment.domain {
         Domain::Vrf(name) => out.put("vrf", name.clone()),
         Domain::Bridge(name) => out.put("bridge", name.clone()),
-        // The cross-connect names its ends.
-        Domain::CrossConnect(_) => {}
+        // The cross-connect names its ends, the hop its interfaces.
+        Domain::CrossConnect(_) | Domain::Hop(_) => {}
     }
     out.put_list("addresses", texts(&attachment.addresses));
+}
+
+fn hop(hop: &Hop) -> Value {
+    let attach = match hop.attach.as_slice() {
+        [one] => json!(one),
+        several => json!(several),
+    };
+    let fail = match hop.fail {
+        Fail::Closed => "closed",
+        Fail::Open => "open",
+    };
+    json!({ "attach": attach, "fail": fail })
 }
 
 fn neighbour(neighbour: &StaticNeighbour) -> Value {

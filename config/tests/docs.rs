@@ -12,7 +12,7 @@ fn blocks(text: &str) -> Vec<&str> {
 #[test]
 fn every_configuration_on_the_feature_pages_loads_without_a_warning() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    for page in ["firewall.md", "policer.md", "bridging.md", "chains.md", "kubernetes.md"] {
+    for page in ["firewall.md", "policer.md", "bridging.md", "chains.md", "hops.md", "kubernetes.md"] {
         let text = std::fs::read_to_string(folder.join(page)).unwrap();
         let blocks = blocks(&text);
         assert!(!blocks.is_empty(), "{page}");

@@ -33,7 +33,7 @@ fn every_error_names_its_json_pointer() {
         [
             "json:/port/a/mtuu: error[unknown-key]: there is no key `mtuu` in [port.<name>]\n     = hint: did you mean `mtu`?",
             "json:/port/a/mac: error[wrong-type]: this is null, but it takes a MAC address such as \"02:00:00:00:01:09\"",
-            "json:/chain/c/hops/0: error[unknown-reference]: there is no service `nobody`",
+            "json:/chain/c/hops/0: error[unknown-reference]: there is no service or hop `nobody`",
         ]
     );
 }

@@ -40,6 +40,10 @@ fn assert_refers_to_nothing_missing(config: &Config) {
                 assert!(config.bridges.contains_key(bridge) && attachment.addresses.is_empty())
             }
             Domain::CrossConnect(cross) => assert!(config.cross_connects[cross].ends.contains(name)),
+            Domain::Hop(hop) => {
+                let of_vlan = |end: &String| end.starts_with(&format!("{name}."));
+                assert!(config.hops[hop].attach.iter().any(|end| end == name || of_vlan(end)));
+            }
         }
     }
     for (name, cross) in &config.cross_connects {
@@ -70,9 +74,21 @@ fn assert_refers_to_nothing_missing(config: &Config) {
         assert!(tunnel.remotes.iter().all(|remote| remote.is_ipv4() == tunnel.local.is_ipv4()));
     }
     assert!(config.neighbours.iter().all(|n| matches!(interface(&n.interface).domain, Domain::Vrf(_))));
-    assert!(
-        config.chains.values().flat_map(|chain| &chain.hops).all(|hop| config.services.contains_key(hop))
-    );
+    for hop in config.chains.values().flat_map(|chain| &chain.hops) {
+        assert!(config.services.contains_key(hop) != config.hops.contains_key(hop));
+    }
+    for (name, hop) in &config.hops {
+        assert!((1..=2).contains(&hop.attach.len()));
+        assert!(hop.attach.iter().all(|end| interface(end).domain == Domain::Hop(name.clone())));
+        let chains = config.chains.iter().filter(|(_, chain)| chain.hops.contains(name));
+        for (chain, _) in chains.clone() {
+            let rules = config.classify.iter().filter(|rule| rule.chain.as_ref() == Some(chain));
+            let domains: std::collections::BTreeSet<_> =
+                rules.flat_map(|rule| config.domains_of(rule)).map(|domain| format!("{domain:?}")).collect();
+            assert!(domains.len() <= 1);
+        }
+        assert!(chains.count() <= 1);
+    }
     for rule in &config.classify {
         assert!(rule.chain.iter().all(|chain| config.chains.contains_key(chain)));
         for scope in &rule.from {

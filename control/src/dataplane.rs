@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::{info, warn};
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
-    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    ChainStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus,
+    ProcessMemory, RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 use weir_dataplane::worker::{ApplyError as Refused, Dataplane, WorkerStart};
 
@@ -42,6 +43,7 @@ impl Engine for Dataplane {
         sessions(limit: usize) -> Vec<SessionStatus>;
         nat(limit: usize) -> NatStatus;
         pipeline() -> Vec<PipelineStatus>;
+        chains() -> Vec<ChainStatus>;
         rules() -> Vec<RulesStatus>;
         tables() -> Vec<TableStatus>;
         process_memory() -> ProcessMemory;
@@ -51,7 +53,13 @@ impl Engine for Dataplane {
     }
 
     fn stop(&self) {
-        Dataplane::stop(self);
+        let Some(stopped) = Dataplane::stop(self) else { return };
+        let (frames, free) = (stopped.frames, stopped.free_frames);
+        if free == frames {
+            info!("all {frames} frames came back");
+        } else {
+            warn!("{free} of {frames} frames came back: the others were lost while weir ran");
+        }
     }
 
     fn apply(&self, config: &Config) -> Result<u64, ApplyError> {

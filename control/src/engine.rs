@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, MacAddress};
 use weir_dataplane::worker::status::{
-    Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory,
-    RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
+    ChainStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus, PipelineStatus, PortStatus,
+    ProcessMemory, RouteStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus,
 };
 
 /// Why a configuration could not be put in force; its text is for people.
@@ -85,6 +85,8 @@ pub trait Engine: Send + Sync {
     fn nat(&self, limit: usize) -> NatStatus;
     /// The compiled pipeline, scope by scope.
     fn pipeline(&self) -> Vec<PipelineStatus>;
+    /// Chains with their hops.
+    fn chains(&self) -> Vec<ChainStatus>;
     /// What rules were compiled into.
     fn rules(&self) -> Vec<RulesStatus>;
     /// The use of every table, and what it takes in memory.

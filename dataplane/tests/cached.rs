@@ -188,3 +188,48 @@ fn a_station_that_moves_and_comes_back_is_found_where_it_is() {
     assert_eq!(ports, ["one"]);
     assert_eq!(lab.counters().mac_moves, 2);
 }
+
+const GUARDED: &str = r#"
+[port.lan]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+[service.edge.firewall]
+default = "drop"
+rules = [{ allow = "udp", to-port = 53 }]
+[chain.all]
+hops = ["edge"]
+[[classify]]
+from = "port.lan"
+chain = "all"
+"#;
+
+/// A later fragment of a flow that is known; but whose it is, only the first fragment of its own packet says.
+#[test]
+fn fragments_of_a_known_flow_do_not_walk_and_those_of_another_are_not_taken_for_them() {
+    let mut lab = Lab::new(GUARDED);
+    let packet = |id| to_bob().ipv4("10.1.0.2", "10.2.0.2").identification(id);
+    let first = |id, port| packet(id).fragment(0, true).udp(4000, port).payload(&[0; 24]).build();
+    let later = |id| packet(id).fragment(32, false).protocol(17).payload(&[0; 30]).build();
+    for id in 0..8 {
+        lab.inject("lan", &first(id, 53));
+        lab.inject("lan", &later(id));
+    }
+    assert_eq!((lab.take().len(), lab.counters().flow_misses), (16, 2), "one walk for each kind");
+    lab.inject("lan", &first(100, 80));
+    lab.inject("lan", &later(100));
+    lab.inject("lan", &later(101));
+    assert_eq!(lab.take(), []);
+    assert_eq!(lab.counters().dropped, [("firewall_denied", 2), ("fragment_unknown", 1)].into());
+    lab.inject("lan", &first(102, 53));
+    lab.inject("lan", &later(102));
+    assert_eq!(lab.take().len(), 2);
+}

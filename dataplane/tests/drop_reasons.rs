@@ -325,8 +325,11 @@ fn bridging() -> Vec<Case> {
 }
 
 /// What no packet brings about by itself: a device, memory or another worker has to fail, or a timer has to run out.
-const BEYOND: [Reason; 8] = [
+const BEYOND: [Reason; 10] = [
     Reason::InterfaceDown,
+    // A hop loses its carrier, or swallows packets: see `hops.rs`.
+    Reason::HopDown,
+    Reason::HopNoSession,
     Reason::NoHeadroom,
     Reason::TransmitQueueFull,
     Reason::HandoffQueueFull,
@@ -390,6 +393,24 @@ via = { port = "bare" }
     ]
 }
 
+fn hopped() -> Vec<Case> {
+    let hop =
+        "[port.arm]\nmode = \"dedicated\"\n[hop.ids]\nattach = \"arm\"\n[chain.out]\nhops = [\"ids\"]\n";
+    let text = format!("{}{hop}[[classify]]\nfrom = \"port.lan\"\nchain = \"out\"\n", PLAIN.text());
+    let case = |packet: Packet| Case {
+        reason: Reason::HopStray,
+        text: text.clone(),
+        frames: vec![("arm", packet.build())],
+        told: None,
+    };
+    vec![
+        case(lan().udp(1, 2)),
+        case(lan6().tcp(1, 2).flags(SYN)),
+        case(lan().ttl(1).udp(1, 2)),
+        case(Packet::ethernet(HOST, "01:80:c2:00:00:00").ether_type(39).payload(&[0x42, 0x42, 3, 0, 0])),
+    ]
+}
+
 #[test]
 fn each_kind_of_bad_packet_is_dropped_for_its_own_reason() {
     let mut seen = BTreeSet::from(BEYOND);
@@ -404,6 +425,7 @@ fn each_kind_of_bad_packet_is_dropped_for_its_own_reason() {
         tunnelled(SIX),
         bridging(),
         translated(),
+        hopped(),
     ];
     for (number, case) in groups.into_iter().flatten().enumerate() {
         let mut lab = Lab::new(&case.text);

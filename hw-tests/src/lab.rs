@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
 use crate::namespace;
+use crate::nic::NicState;
 use crate::node::{Kind, NodeState};
 use crate::weir::WeirState;
 use crate::wire::WireState;
-use crate::{Node, WeirBox, Wire};
+use crate::{Nic, Node, WeirBox, Wire};
 
 static SWEEP: Once = Once::new();
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     directory: PathBuf,
     nodes: Mutex<Vec<Arc<NodeState>>>,
     wires: Mutex<Vec<Arc<WireState>>>,
+    nics: Mutex<Vec<Arc<NicState>>>,
     weirs: Mutex<Vec<Arc<WeirState>>>,
     captures: AtomicU32,
 }
@@ -48,6 +50,7 @@ impl Lab {
             directory,
             nodes: Mutex::default(),
             wires: Mutex::default(),
+            nics: Mutex::default(),
             weirs: Mutex::default(),
             captures: AtomicU32::new(0),
         };
@@ -120,6 +123,14 @@ impl Lab {
         Wire::new(wire, a.clone(), b.clone())
     }
 
+    /// Lends the network card at a PCI address to a node, as the interface `name`. What it is wired to is the world's affair.
+    #[track_caller]
+    pub fn nic(&self, node: &Node, pci: &str, name: &str) -> Nic {
+        let nic = Arc::new(NicState::new(pci, node.clone_state(), name));
+        lock(&self.inner.nics).push(Arc::clone(&nic));
+        Nic::new(nic)
+    }
+
     /// Starts every box that does not run yet and waits until it answers. Every verb does this by itself.
     pub fn start(&self) {
         self.inner.start();
@@ -146,6 +157,9 @@ impl Inner {
         nodes.iter().for_each(|node| node.run_script());
         let wires: Vec<_> = lock(&self.wires).clone();
         wires.iter().for_each(|wire| wire.await_carrier());
+        if lock(&self.weirs).iter().any(|weir| !weir.was_started()) {
+            lock(&self.nics).iter().for_each(|nic| nic.await_carrier());
+        }
         let weirs: Vec<_> = lock(&self.weirs).clone();
         let starting: Vec<_> = weirs.iter().filter(|weir| weir.start_once()).collect();
         starting.iter().for_each(|weir| weir.await_ready());
@@ -162,6 +176,9 @@ impl Inner {
         let mut text = String::from("topology:\n");
         for wire in lock(&self.wires).iter() {
             text.push_str(&format!("  {wire}\n"));
+        }
+        for nic in lock(&self.nics).iter() {
+            text.push_str(&format!("  {nic}\n"));
         }
         for weir in lock(&self.weirs).iter() {
             text.push_str(&weir.report());
@@ -186,6 +203,7 @@ impl Drop for Inner {
         };
         let report = (failed_before || !problems.is_empty()).then(|| self.report());
         lock(&self.weirs).iter().for_each(|weir| weir.stop());
+        lock(&self.nics).iter().for_each(|nic| nic.unplug());
         match report {
             None if std::env::var_os("WEIR_LAB_KEEP").is_some() => {
                 eprintln!("kept {}", self.directory.display())

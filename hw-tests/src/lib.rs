@@ -19,6 +19,7 @@
 //!
 //! - A [`Node`] is a network namespace: a host, a Linux router, a switch, or a box that runs weir.
 //! - A [`Wire`] is a veth pair; it has the same interface name at both ends (a switch numbers its own).
+//! - A [`Nic`] is a real or emulated network card, lent to a node by its PCI address.
 //! - The boxes start at the first verb (a ping, a stream, a look at counters) or at [`Lab::start`].
 //! - When the lab is dropped it checks that every weir still lives and accounts for every packet, and deletes everything;
 //!   after a failure it first prints the topology, each weir's counters and log, and where the captures are.
@@ -33,6 +34,7 @@ mod capture;
 mod counters;
 mod lab;
 mod namespace;
+mod nic;
 mod node;
 mod ping;
 mod process;
@@ -44,6 +46,7 @@ mod wire;
 pub use capture::Capture;
 pub use counters::Counters;
 pub use lab::Lab;
+pub use nic::{Nic, driver_of, interface_of, write_sysfs};
 pub use node::{Destination, Node};
 pub use ping::{Ping, PingReport};
 pub use process::{Finished, weir_binary};

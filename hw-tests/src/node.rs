@@ -137,6 +137,19 @@ impl NodeState {
         let offloads = ["tx", "sg", "tso", "gso", "gro", "txvlan", "rxvlan"];
         let off = offloads.iter().flat_map(|offload| [*offload, "off"]);
         run(self.namespace.command("ethtool").args(["-K", interface]).args(off));
+        self.configure(interface);
+    }
+
+    /// Makes a network card ready likewise. What its driver cannot switch off stays on.
+    pub(crate) fn plug_card(&self, interface: &str) {
+        for offload in ["gro", "lro", "txvlan", "rxvlan"] {
+            let mut command = self.namespace.command("ethtool");
+            let _ = command.args(["-K", interface, offload, "off"]).output();
+        }
+        self.configure(interface);
+    }
+
+    fn configure(&self, interface: &str) {
         if self.kind == Kind::Switch {
             self.namespace.ip(&format!("link set {interface} master switch"));
             self.namespace.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1");

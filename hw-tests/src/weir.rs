@@ -79,6 +79,11 @@ impl WeirState {
         first
     }
 
+    /// Whether the process was ever started.
+    pub(crate) fn was_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
     fn start(&self) {
         let binary = weir_binary();
         let mut command = self.node.namespace().command(&binary.display().to_string());

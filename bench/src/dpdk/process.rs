@@ -1,6 +1,7 @@
 //! A program under test: it ends with this value, and what it said can be told.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +39,22 @@ impl Program {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The last lines of what it has said.
+    pub(super) fn last_words(&self) -> String {
+        let said = self.said();
+        let lines: Vec<_> = said.lines().collect();
+        lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join(" / ")
+    }
+
+    /// Gives it a line.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub(super) fn tell(&mut self, line: &str) -> Result<(), String> {
+        let input = self.child.stdin.as_mut().ok_or("it has no standard input")?;
+        writeln!(input, "{line}").and_then(|()| input.flush()).map_err(|error| error.to_string())
+    }
+
     /// Waits until `ready`.
     ///
     /// # Errors
@@ -51,8 +68,7 @@ impl Program {
             }
             let ended = !matches!(self.child.try_wait(), Ok(None));
             if ended || Instant::now() > end {
-                let lines: Vec<_> = said.lines().collect();
-                let last = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default().join(" / ");
+                let last = self.last_words();
                 let how = if ended { "ended" } else { "did not start" };
                 return Err(format!("{}: {how}; it said: {last}", self.log.display()));
             }

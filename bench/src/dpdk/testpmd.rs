@@ -1,6 +1,5 @@
 //! DPDK's own programs: testpmd as the program under test and as the generator, and l3fwd.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +11,8 @@ use crate::common::machine::HugePages;
 
 /// How long they forward before they are measured.
 const WARM_UP: Duration = Duration::from_millis(700);
+/// How long two ends of a memif link take to connect, and testpmd to do as it is told.
+const CONNECT: Duration = Duration::from_millis(700);
 /// 2 MB pages that one of them takes beyond its buffers.
 const PAGES: usize = 160;
 /// Bytes of a buffer with all that is around it.
@@ -53,9 +54,13 @@ pub(super) fn measure(case: &Case, setting: &Setting) -> Result<f64, String> {
     };
     std::thread::sleep(WARM_UP);
     let result = cycles(setting.time, || sent(&mut testpmd))
-        .map_err(|error| format!("testpmd, {}: {error}", case.name));
-    drop(generator);
-    result
+        .map_err(|error| format!("testpmd, {}: {error}; it said: {}", case.name, testpmd.last_words()));
+    match generator {
+        Some(generator) => {
+            result.map_err(|error| format!("{error}; the generator said: {}", generator.last_words()))
+        }
+        None => result,
+    }
 }
 
 /// testpmd on the other core, which sends back by one memif link what comes by the other, and begins with some packets.
@@ -70,21 +75,23 @@ pub(super) fn generator(setting: &Setting) -> Result<Program, String> {
     let device =
         |n| format!("--vdev=net_memif{n},role=client,id={n},socket={},socket-abstract=no", socket.display());
     command.args([device(0), device(1)]);
-    command.args(["--", "--tx-first", "--nb-cores=1", "--forward-mode=io", "--burst=64", "--no-flush-rx"]);
+    command.args(["--", "-i", "--nb-cores=1", "--forward-mode=io", "--burst=64", "--no-flush-rx"]);
     command.arg("--total-num-mbufs=32768");
     let mut generator = Program::start(&mut command, file(&setting.folder, "generator.log"))?;
-    generator.until(|said| said.contains("Press enter to exit"))?;
+    generator.until(|said| said.contains("testpmd>"))?;
+    // What is sent before both ends are connected is lost, and so is what comes back before it has polled once, and given the
+    // other end buffers to write to.
+    for line in ["start", "stop", "start tx_first 8"] {
+        std::thread::sleep(CONNECT);
+        generator.tell(line)?;
+    }
     Ok(generator)
 }
 
 /// What testpmd has sent by its second port.
 fn sent(testpmd: &mut Program) -> Result<u64, String> {
     let before = testpmd.said().len();
-    let input = testpmd.child.stdin.as_mut().ok_or("testpmd has no standard input")?;
-    input
-        .write_all(b"show port stats 1\n")
-        .and_then(|()| input.flush())
-        .map_err(|error| error.to_string())?;
+    testpmd.tell("show port stats 1")?;
     let end = Instant::now() + Duration::from_secs(5);
     loop {
         let said = testpmd.said();
@@ -122,10 +129,10 @@ pub(super) fn measure_l3fwd(program: &Path, case: &Case, setting: &Setting) -> R
     let mut command = Command::new(program);
     command.env("XDG_RUNTIME_DIR", &run).env("RUNTIME_DIRECTORY", &run);
     let megabytes = 256 + case.buffers() / 1024 * BUFFER / 1024;
-    command.args([format!("--lcores=0@{},1@{}", setting.other, setting.core), "--no-pci".into()]);
+    command.args([format!("--lcores=0@{}", setting.core), "--no-pci".into()]);
     command.args(["-m".to_owned(), megabytes.to_string(), "--in-memory".into()]);
     command.args(case.devices(&setting.folder).map(|device| format!("--vdev={device}")));
-    command.args(["--", "-p", "3", "-P", "-L", "--config=(0,0,1),(1,0,1)", "--parse-ptype"]);
+    command.args(["--", "-p", "3", "-P", "-L", "--config=(0,0,0),(1,0,0)", "--parse-ptype"]);
     command.arg(format!("--rule_ipv4={}", routes.display())).arg(format!("--rule_ipv6={}", none.display()));
     let mut l3fwd = Program::start(&mut command, file(&setting.folder, "l3fwd.log"))?;
     l3fwd.until(|said| said.contains("entering main loop"))?;

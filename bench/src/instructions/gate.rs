@@ -28,16 +28,13 @@ pub(super) struct Baseline {
 }
 
 impl Baseline {
-    pub(super) fn new(profiles: &[(&'static str, Profile)]) -> Self {
+    pub(super) fn new(profiles: &[(String, Profile)]) -> Self {
         let version = Command::new("rustc").arg("--version").output();
         let compiler = version.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         let each = |profile: &Profile| round(profile.total as f64 / profile.packets as f64, 1);
         Self {
             compiler: compiler.unwrap_or_default(),
-            instructions: profiles
-                .iter()
-                .map(|(name, profile)| ((*name).to_owned(), each(profile)))
-                .collect(),
+            instructions: profiles.iter().map(|(name, profile)| (name.clone(), each(profile))).collect(),
         }
     }
 }

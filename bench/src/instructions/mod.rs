@@ -56,10 +56,10 @@ pub(crate) fn count(args: &CountArgs) -> Result<(), String> {
 /// Counts, prints, and compares or blesses.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let all = pipeline::counted();
-    if let Some(name) = args.workload.iter().find(|name| !all.contains(&name.as_str())) {
+    if let Some(name) = args.workload.iter().find(|name| !all.contains(name)) {
         return Err(format!("instructions of {name} are not counted; there are {}", all.join(", ")));
     }
-    let wanted = |name: &&str| args.workload.is_empty() || args.workload.iter().any(|wanted| wanted == name);
+    let wanted = |name: &String| args.workload.is_empty() || args.workload.contains(name);
     let names: Vec<_> = all.into_iter().filter(wanted).collect();
     let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
     let folder = args.keep.as_deref().unwrap_or(scratch.path());
@@ -86,15 +86,15 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 }
 
 /// Profiles, in the order of `names`; as many at once as there are cores.
-fn profile_all(names: &[&'static str], folder: &Path) -> Result<Vec<(&'static str, Profile)>, String> {
+fn profile_all(names: &[String], folder: &Path) -> Result<Vec<(String, Profile)>, String> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let work = || {
         while let Some((at, name)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, *names.get(at)?)))
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, names.get(at)?)))
         {
             let profile = profile(name, folder);
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, name, profile));
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, name.clone(), profile));
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -110,17 +110,26 @@ impl Args {
 /// `measured_burst`; says how many it saw.
 pub(crate) fn count(name: &str, packets: usize) -> Result<u64, String> {
     let setup = Setup { lengths: Lengths::Fixed(64), order: None, source: Mode::Inplace, inputs: 1024 };
-    let workload = workload::counted().into_iter().find(|workload| workload.name == name);
+    let (of, hostile) = name.strip_suffix(HOSTILE).map_or((name, false), |of| (of, true));
+    let workload = workload::counted().into_iter().find(|workload| workload.name == of);
+    let workload = workload.filter(|workload| workload.hostile || !hostile);
     let workload = workload.ok_or_else(|| format!("instructions of {name} are not counted"))?;
-    let mut bed = Bed::new(workload, &setup)?;
+    let mut bed =
+        if hostile { Bed::with_hostile_mix(workload, &setup)? } else { Bed::new(workload, &setup)? };
     bed.count(packets)?;
     Ok(bed.measured)
 }
 
-/// Names of the workloads whose instructions are counted.
-pub(crate) fn counted() -> Vec<&'static str> {
-    workload::counted().into_iter().map(|workload| workload.name).collect()
+/// What is counted: workloads, and the hostile mix on some.
+pub(crate) fn counted() -> Vec<String> {
+    let counted = workload::counted();
+    let hostile = counted.iter().filter(|workload| workload.hostile);
+    let hostile = hostile.map(|workload| format!("{}{HOSTILE}", workload.name));
+    counted.iter().map(|workload| workload.name.to_owned()).chain(hostile).collect()
 }
+
+/// Behind a workload's name: the hostile mix on it.
+const HOSTILE: &str = "-hostile";
 
 /// One line of the results while it is measured.
 struct Line {

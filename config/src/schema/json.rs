@@ -157,8 +157,8 @@ fn text(form: Form) -> Value {
 
 fn ref_pattern(to: Ref) -> &'static str {
     match to {
-        Ref::Vrf | Ref::Bridge | Ref::Tunnel | Ref::Service | Ref::Chain => "^[A-Za-z0-9_-]{1,63}$",
-        Ref::Interface => "^[A-Za-z0-9_-]{1,63}(\\.[1-9][0-9]{0,3})?$",
+        Ref::Vrf | Ref::Bridge | Ref::Tunnel | Ref::Hop | Ref::Chain => "^[A-Za-z0-9_-]{1,63}$",
+        Ref::Interface | Ref::Attachment => "^[A-Za-z0-9_-]{1,63}(\\.[1-9][0-9]{0,3})?$",
         Ref::Scope => "^(port|tunnel|vrf|bridge)\\.[A-Za-z0-9_-]{1,63}(\\.[1-9][0-9]{0,3})?$",
     }
 }

@@ -14,7 +14,8 @@ pub(super) static IP: Kind = Kind::Text(Form::Ip);
 pub(super) static ADDRESS: Kind = Kind::Text(Form::Address);
 pub(super) static PREFIX: Kind = Kind::Text(Form::Prefix);
 pub(super) static INTERFACE: Kind = Kind::Ref(Ref::Interface);
-pub(super) static SERVICE: Kind = Kind::Ref(Ref::Service);
+pub(super) static HOP: Kind = Kind::Ref(Ref::Hop);
+pub(super) static ATTACHMENT: Kind = Kind::Ref(Ref::Attachment);
 pub(super) static SCOPE: Kind = Kind::Ref(Ref::Scope);
 pub(super) static CORE: Kind = Kind::Integer { min: 0, max: 4095 };
 

@@ -127,7 +127,10 @@ pub(crate) enum Ref {
     Vrf,
     Bridge,
     Tunnel,
-    Service,
+    /// A service or an attached hop.
+    Hop,
+    /// A port or `<port>.<vid>`.
+    Attachment,
     /// A chain, or `none`.
     Chain,
     /// A port, `<port>.<vid>` or a tunnel.
@@ -220,7 +223,8 @@ impl Ref {
             Self::Vrf => "the name of a VRF",
             Self::Bridge => "the name of a bridge",
             Self::Tunnel => "the name of a tunnel",
-            Self::Service => "the name of a service",
+            Self::Hop => "the name of a service or a hop",
+            Self::Attachment => "a port or \"<port>.<vid>\"",
             Self::Chain => "the name of a chain, or \"none\"",
             Self::Interface => "an interface: a port, \"<port>.<vid>\" or a tunnel",
             Self::Scope => {

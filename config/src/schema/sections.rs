@@ -1,7 +1,7 @@
 //! The sections of the file.
 
 use super::keys::*;
-use super::services::{CHAIN, CLASSIFY, SERVICE_TABLE};
+use super::services::{ATTACHED_HOP, CHAIN, CLASSIFY, SERVICE_TABLE};
 use super::{Form, Kind, Names, Need, Ref, Rule, Table};
 
 const MAX_ENTRIES: i64 = 1 << 26;
@@ -38,6 +38,12 @@ macro_rules! sections {
             Kind::Named(Names::Except(&[]), &SERVICE_TABLE),
             Need::Optional("none"),
             "Service functions.",
+        ),
+        key(
+            "hop",
+            Kind::Named(Names::Except(&[]), &ATTACHED_HOP),
+            Need::Optional("none"),
+            "Attached hops: containers and virtual machines that chains go through.",
         ),
         key(
             "chain",

@@ -112,14 +112,34 @@ static POLICER_RULE: Table = Table {
     rules: &[],
 };
 
+pub(super) static ATTACHED_HOP: Table = Table {
+    title: "[hop.<name>]",
+    doc: "Something outside that the packets of a chain go through, as a bump in the wire: a container or a virtual machine behind ports of weir. A hop is in one chain, once, and its interfaces serve nothing else: they have no `vrf`, `bridge` or `addresses`. Services and hops share one name space.",
+    keys: &[
+        key(
+            "attach",
+            Kind::OneOrMany(&ATTACHMENT),
+            Need::Required,
+            "The interfaces, ports or `<port>.<vid>`: two, of which packets in the chain's direction go out by the first and come back by the second, replies the other way round; or one, by which all packets go out and come back.",
+        ),
+        key(
+            "fail",
+            Kind::Word(&["closed", "open"]),
+            Need::Default("\"closed\""),
+            "What becomes of packets while a port of the hop is gone or has no carrier: \"closed\" drops them (`hop_down`), \"open\" skips the hop.",
+        ),
+    ],
+    rules: &[],
+};
+
 pub(super) static CHAIN: Table = Table {
     title: "[chain.<name>]",
-    doc: "An ordered list of service functions.",
+    doc: "An ordered list of service functions and attached hops.",
     keys: &[key(
         "hops",
-        Kind::List { of: &SERVICE, min: 1, max: 64 },
+        Kind::List { of: &HOP, min: 1, max: 64 },
         Need::Required,
-        "Services in forward order; replies take them in reverse. At most 4 of them may be policers.",
+        "Services and hops in forward order; replies take them in reverse. At most 4 of them may be policers.",
     )],
     rules: &[],
 };

@@ -1,5 +1,6 @@
 //! What must hold between the parts of a configuration whose shapes are right.
 
+mod hops;
 mod interfaces;
 mod loops;
 mod nat;
@@ -36,5 +37,6 @@ pub(crate) fn validate(config: &Config, sink: &mut Sink<'_>) {
     neighbours::validate(config, &view, sink);
     routes::validate(config, &view, sink);
     nat::validate(config, &view, sink);
+    hops::validate(config, &view, sink);
     services::validate(config, sink);
 }

@@ -112,7 +112,11 @@ fn chains(config: &Config, sink: &mut Sink<'_>) {
             {
                 let finding = error(codes::REPEATED_HOP, format!("`{hop}` is in this chain twice"))
                     .also(&at!["chain", name, "hops", first], At::Value, "it is here first")
-                    .hint("define a second service with another name");
+                    .hint(if config.hops.contains_key(hop) {
+                        "define a second hop with another name, on VLANs of its ports or on other ports"
+                    } else {
+                        "define a second service with another name"
+                    });
                 sink.report(&at!["chain", name, "hops", index], At::Value, finding);
             }
         }

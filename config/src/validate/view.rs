@@ -68,6 +68,7 @@ impl Interface<'_> {
             Domain::Vrf(name) => format!("VRF `{name}`"),
             Domain::Bridge(name) => format!("bridge `{name}`"),
             Domain::CrossConnect(name) => format!("cross-connect `{name}`"),
+            Domain::Hop(name) => format!("hop `{name}`"),
         }
     }
 

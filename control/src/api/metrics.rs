@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use weir_dataplane::decision::DropReason;
 use weir_dataplane::worker::status::{
-    Counters, NatStatus, PortStatus, QueueStatus, TableStatus, WorkerStatus,
+    ChainStatus, Counters, NatStatus, PortStatus, QueueStatus, TableStatus, WorkerStatus,
 };
 
 use crate::daemon::{Manager, blocking};
@@ -49,6 +49,7 @@ fn render(manager: &Manager) -> String {
     workers(&mut page, &engine.workers());
     tables(&mut page, &engine.tables());
     nat(&mut page, &engine.nat(0));
+    hops(&mut page, &engine.chains());
     page.text
 }
 
@@ -211,6 +212,18 @@ fn nat(page: &mut Page, nat: &NatStatus) {
             &[("vrf", &entry.vrf), ("address", &entry.address), ("protocol", &entry.protocol)],
             u64::from(entry.in_use),
         );
+    }
+}
+
+fn hops(page: &mut Page, chains: &[ChainStatus]) {
+    page.family("weir_hop_up", "gauge", "1 if packets can be sent to an attached hop, 0 if not.");
+    for chain in chains {
+        for hop in &chain.hops {
+            if let Some(state) = hop.state {
+                let labels: [(&str, &dyn Display); 2] = [("chain", &chain.name), ("hop", &hop.name)];
+                page.sample("weir_hop_up", &labels, u8::from(state == "up"));
+            }
+        }
     }
 }
 

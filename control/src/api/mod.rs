@@ -43,6 +43,7 @@ pub fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/sessions", get(read::sessions))
         .route("/v1/nat", get(read::nat))
         .route("/v1/pipeline", get(read::pipeline))
+        .route("/v1/chains", get(read::chains))
         .route("/v1/tables", get(read::tables))
         .route("/metrics", get(metrics::metrics))
         .fallback(unknown_path)

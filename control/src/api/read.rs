@@ -49,6 +49,7 @@ lists! {
     neighbours "neighbours"
     tunnels "tunnels"
     macs "macs"
+    chains "chains"
 }
 
 pub(crate) async fn ports(State(manager): State<Arc<Manager>>) -> Json<Value> {

@@ -23,6 +23,7 @@ fn every_list_is_an_object_with_the_list_in_it() {
         ("flows", 2),
         ("sessions", 1),
         ("pipeline", 1),
+        ("chains", 1),
         ("tables", 1),
     ] {
         let answer = daemon.get(&format!("/v1/{path}"));

@@ -109,6 +109,8 @@ fn show_prints_tables_for_people() {
         ("sessions", "established"),
         ("nat", "default  out      udp       10.1.0.2:5000  203.0.113.7:5000         1"),
         ("nat", "default  203.0.113.7  udp                  1        3"),
+        ("chains", "forward"),
+        ("chains", "ids-a, ids-b"),
         ("pipeline", "destination: routing in vrf default"),
         ("pipeline", "firewall edge: 2 rules, 1 KiB\n  ipv4: linear: comparing 2 one after the other"),
         ("memory", "flows"),

@@ -18,9 +18,9 @@ use weir_control::configuration::Source;
 use weir_control::daemon::{self, Failure, Options, Signal};
 use weir_control::engine::{ApplyError, DeviceEvent, Engine};
 use weir_dataplane::worker::status::{
-    AddressStatus, BindingStatus, Counters, FlowStatus, MacStatus, NatStatus, NeighbourStatus,
-    PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus, RuleLookupStatus, RulesStatus,
-    SessionStatus, TableStatus, TunnelStatus, WorkerStatus, WorkerTableStatus,
+    AddressStatus, BindingStatus, ChainStatus, Counters, FlowStatus, HopStatus, HopTraffic, MacStatus,
+    NatStatus, NeighbourStatus, PipelineStatus, PortStatus, ProcessMemory, QueueStatus, RouteStatus,
+    RuleLookupStatus, RulesStatus, SessionStatus, TableStatus, TunnelStatus, WorkerStatus, WorkerTableStatus,
 };
 
 /// The data plane's stand-in.
@@ -226,6 +226,26 @@ impl Engine for Fake {
             most_regions: 2,
         };
         vec![RulesStatus { of: "firewall edge".to_owned(), rules: 2, bytes: 96, families: vec![lookup] }]
+    }
+
+    fn chains(&self) -> Vec<ChainStatus> {
+        let traffic = |direction, out_packets| HopTraffic {
+            direction,
+            out_packets,
+            out_bytes: 100 * out_packets,
+            back_packets: out_packets - 1,
+            back_bytes: 100 * out_packets - 100,
+        };
+        let service =
+            HopStatus { name: "edge".into(), kind: "firewall", state: None, attach: vec![], traffic: vec![] };
+        let attached = HopStatus {
+            name: "ids".into(),
+            kind: "attached",
+            state: Some("up"),
+            attach: vec!["ids-a".into(), "ids-b".into()],
+            traffic: vec![traffic("forward", 7), traffic("reverse", 5)],
+        };
+        vec![ChainStatus { name: "web".to_owned(), hops: vec![service, attached] }]
     }
 
     fn pipeline(&self) -> Vec<PipelineStatus> {

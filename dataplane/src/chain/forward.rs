@@ -25,13 +25,19 @@ impl Walker<'_> {
         now: Nanos,
     ) -> Walk {
         let hash = hash::flow_hash(packet, meta, self.tables.seed);
+        if let (Domain::Vrf(vrf), Some(tuple), 0..=1) = (scope.domain, tuple, meta.ttl) {
+            return self.forward_spent(vrf, tuple.destination, hash);
+        }
         let result = match scope.domain {
-            Domain::Vrf(vrf) => match tuple {
-                Some(tuple) => self.route(vrf, tuple.destination, hash, now).map(|mut program| {
-                    program.ops |= Ops::DECREMENT_TTL;
-                    program
-                }),
-                None => Err(DropReason::UnsupportedEtherType),
+            Domain::Vrf(_) | Domain::Hop(_) => match (self.pipeline.vrf_of(scope), tuple) {
+                (Some(vrf), Some(tuple)) => {
+                    self.route(vrf, tuple.destination, hash, now).map(|mut program| {
+                        program.ops |= Ops::DECREMENT_TTL;
+                        program
+                    })
+                }
+                (Some(_), None) => Err(DropReason::UnsupportedEtherType),
+                (None, _) => Err(DropReason::HopStray),
             },
             Domain::Bridge(id) => match self.pipeline.bridge(id) {
                 Some(bridge) => {
@@ -55,12 +61,45 @@ impl Walker<'_> {
         };
         let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
         let mut program = result.unwrap_or_else(Program::drop);
+        self.clamp(scope, meta, &mut program, hash, now);
+        Walk::Program { program, rewrite: Rewrite::default(), cache }
+    }
+
+    /// What comes out of a tunnel is answered into it.
+    fn clamp(&self, scope: &Scope, meta: &Meta, program: &mut Program, hash: u64, now: Nanos) {
         if scope.mss_clamp {
-            // What comes out of a tunnel is answered into it.
             program.ops |= Ops::CLAMP_MSS;
             program.clamp = program.clamp.min(self.way_back(scope, EndpointId(meta.endpoint), hash, now));
         }
-        Walk::Program { program, rewrite: Rewrite::default(), cache }
+    }
+
+    /// Sends a packet to an attached hop by one of its interfaces: as it is, Ethernet addresses and all, and without taking from
+    /// its TTL.
+    pub(super) fn towards_hop(
+        &self,
+        scope: &Scope,
+        packet: &[u8],
+        meta: &Meta,
+        arm: ScopeId,
+        now: Nanos,
+    ) -> Walk {
+        let hash = hash::flow_hash(packet, meta, self.tables.seed);
+        // A priority tag goes too where another tag comes: it names no VLAN.
+        let tagged = self.pipeline.scope(arm).is_some_and(|arm| arm.vlan != 0);
+        let member = Member { scope: arm, endpoint: None };
+        let mut program =
+            self.to_member(scope.vlan != 0 || tagged, member, hash, now).unwrap_or_else(Program::drop);
+        self.clamp(scope, meta, &mut program, hash, now);
+        Walk::Program { program, rewrite: Rewrite::default(), cache: true }
+    }
+
+    /// Of a packet that has no hop left: replay says so before it looks at a next hop. No neighbour is asked for on its behalf.
+    fn forward_spent(&self, vrf: VrfId, destination: IpAddr, hash: u64) -> Walk {
+        let program = match self.next_hop(vrf, destination, hash) {
+            Ok((egress, _)) => Program { ops: Ops::FORWARD, egress, ..Program::default() },
+            Err(reason) => Program::drop(reason),
+        };
+        Walk::Program { program, rewrite: Rewrite::default(), cache: program.ops.contains(Ops::DROP) }
     }
 
     /// Whether `ip` is weir's own in `vrf`, or a broadcast address of one of its subnets.

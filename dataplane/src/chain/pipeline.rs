@@ -1,12 +1,13 @@
 //! The compiled configuration as the walk sees it, and the tables that outlive it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use weir_config::MacAddress;
 
 use crate::decision::{
-    AdjacencyTable, BridgeId, ChainId, Domain, Encapsulation, EndpointId, FieldSet, MeterTable, PortId,
-    ScopeId, VrfId,
+    AdjacencyTable, BridgeId, ChainId, Direction, Domain, Encapsulation, EndpointId, FieldSet, HopId,
+    MeterTable, PortId, ScopeId, VrfId,
 };
 use crate::flow::{Egress, FlowMask, InnerLink};
 use crate::l2::{Bridge, MacTable};
@@ -28,15 +29,15 @@ pub struct Tables {
     /// ARP and ND entries, over `adjacencies`.
     pub neighbours: NeighbourTable,
     /// Resolved next hops.
-    pub adjacencies: std::sync::Arc<AdjacencyTable>,
+    pub adjacencies: Arc<AdjacencyTable>,
     /// Bridge entries.
     pub macs: MacTable,
     /// Token buckets.
-    pub meters: std::sync::Arc<MeterTable>,
+    pub meters: Arc<MeterTable>,
     /// MTUs that the underlay taught.
     pub path_mtu: PathMtuTable,
     /// Address bindings.
-    pub nat: std::sync::Arc<NatTable>,
+    pub nat: Arc<NatTable>,
     /// Seed of flow hashes (ECMP, tunnel source ports): equal on all workers.
     pub seed: u64,
 }
@@ -126,7 +127,7 @@ pub struct Vrf {
     /// Its name.
     pub name: String,
     /// Compiled routes.
-    pub fib: Fib,
+    pub fib: Arc<Fib>,
     /// Whether some route has several next hops.
     pub multipath: bool,
     /// By target of the FIB: whether all destinations behind it share one next hop, so that one program does for all.
@@ -140,6 +141,83 @@ pub struct Chain {
     pub name: String,
     /// Indexes into [`Pipeline::services`], forward order.
     pub hops: Vec<usize>,
+    /// Attached hops, forward order, each with the number of services in front of it. They cut the chain into segments.
+    pub attached: Vec<(usize, HopId)>,
+}
+
+impl Chain {
+    /// The number of the last segment.
+    pub fn last_segment(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// How many attached hops it has.
+    pub fn cuts(&self) -> u8 {
+        // A chain has 64 hops at the most.
+        u8::try_from(self.attached.len()).unwrap_or(u8::MAX)
+    }
+
+    /// The services of a segment, forward order.
+    pub fn services(&self, segment: usize) -> &[usize] {
+        let cut = |at: usize| self.attached.get(at).map(|(before, _)| *before);
+        let from = segment.checked_sub(1).and_then(cut).unwrap_or(0);
+        let to = cut(segment).unwrap_or(self.hops.len());
+        self.hops.get(from..to).unwrap_or_default()
+    }
+
+    /// Where the sessions of a segment are looked up, if those of the first are in `first`.
+    pub fn domain(&self, segment: usize, first: Domain) -> Domain {
+        let hop = segment.checked_sub(1).and_then(|at| self.attached.get(at));
+        hop.map_or(first, |(_, hop)| Domain::Hop(*hop))
+    }
+
+    /// The attached hop behind a segment, in a direction.
+    pub fn hop_behind(&self, segment: usize, direction: Direction) -> Option<HopId> {
+        let at = match direction {
+            Direction::Forward => segment,
+            Direction::Reverse => segment.checked_sub(1)?,
+        };
+        self.attached.get(at).map(|(_, hop)| *hop)
+    }
+}
+
+/// An attached hop: something outside that the packets of a chain go through.
+#[derive(Clone, Debug)]
+pub struct AttachedHop {
+    /// Its name.
+    pub name: String,
+    /// Its chain.
+    pub chain: ChainId,
+    /// Which of its chain's attached hops it is, from 0: it stands behind the segment of this number.
+    pub at: usize,
+    /// The VRF whose packets take the chain.
+    pub vrf: VrfId,
+    /// Its interfaces: forward packets go out by the first and come back by the second. With one arm, both are the same.
+    pub arms: [ScopeId; 2],
+    /// Whether packets can be sent to it.
+    pub up: bool,
+    /// Whether it is skipped while they cannot.
+    pub skipped: bool,
+}
+
+impl AttachedHop {
+    /// The interface that packets in a direction go out by.
+    pub fn way_in(&self, direction: Direction) -> ScopeId {
+        let [first, second] = self.arms;
+        if direction == Direction::Forward { first } else { second }
+    }
+
+    /// The directions that a packet may have that comes back by an interface.
+    pub fn directions(&self, scope: ScopeId) -> impl Iterator<Item = Direction> + Clone {
+        let [first, second] = self.arms;
+        let forward = (scope == second).then_some(Direction::Forward);
+        forward.into_iter().chain((scope == first).then_some(Direction::Reverse))
+    }
+
+    /// The segment that packets in a direction go on in.
+    pub fn segment_after(&self, direction: Direction) -> usize {
+        if direction == Direction::Forward { self.at + 1 } else { self.at }
+    }
 }
 
 /// A compiled configuration. Vectors are indexed by the ids; a number without a thing in this generation is `None`.
@@ -168,6 +246,8 @@ pub struct Pipeline {
     pub classifier: Classifier,
     /// Chains.
     pub chains: Vec<Option<Chain>>,
+    /// Attached hops.
+    pub hops: Vec<Option<AttachedHop>>,
     /// Addresses that are translated, by VRF; past the end: none.
     pub external: Vec<External>,
     /// Service functions.
@@ -213,6 +293,20 @@ impl Pipeline {
     /// A chain by number.
     pub fn chain(&self, id: ChainId) -> Option<&Chain> {
         self.chains.get(id.index())?.as_ref()
+    }
+
+    /// An attached hop by number.
+    pub fn hop(&self, id: HopId) -> Option<&AttachedHop> {
+        self.hops.get(id.index())?.as_ref()
+    }
+
+    /// The VRF that packets of a scope are routed in, if they are.
+    pub fn vrf_of(&self, scope: &Scope) -> Option<VrfId> {
+        match scope.domain {
+            Domain::Vrf(vrf) => Some(vrf),
+            Domain::Hop(hop) => self.hop(hop).map(|hop| hop.vrf),
+            Domain::Bridge(_) | Domain::CrossConnect(_) => None,
+        }
     }
 
     /// The scope of a frame that came in by `port` with this outermost VLAN id (0: untagged). A cross-connected port takes

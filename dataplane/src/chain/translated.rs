@@ -9,7 +9,7 @@ use crate::decision::{
 };
 use crate::l3::Target;
 use crate::packet::{FragmentKind, Meta, PacketFlags, hash, protocol};
-use crate::service::ServiceFunction;
+use crate::service::{External, ServiceFunction};
 use crate::session::{Found, opens};
 
 use super::pipeline::Scope;
@@ -53,7 +53,7 @@ impl Ways for RoutedWays<'_> {
 impl Walker<'_> {
     /// The routing around a packet.
     pub(super) fn ways(&self, scope: &Scope, packet: &[u8], meta: &Meta) -> RoutedWays<'_> {
-        let vrf = if let Domain::Vrf(vrf) = scope.domain { Some(vrf) } else { None };
+        let vrf = self.pipeline.vrf_of(scope);
         RoutedWays { walker: self, vrf, hash: hash::flow_hash(packet, meta, self.tables.seed) }
     }
 
@@ -114,6 +114,12 @@ impl Walker<'_> {
     /// Whether a session goes on for this packet. One whose translations do not hold any more is ended; a ping to weir's own
     /// address is no reply to a ping from behind it that has the same identifier.
     pub(super) fn goes_on(&self, view: &FlowView<'_>, found: &Found) -> bool {
+        let chain = found.chain.and_then(|chain| self.pipeline.chain(chain));
+        if chain.is_some_and(|chain| chain.cuts() != found.cuts && self.translates(found.chain)) {
+            // A hop was attached or is gone: what was translated on one side of it would not be on the other.
+            self.tables.sessions.remove(found.id, view.now);
+            return false;
+        }
         if found.translations.is_empty() {
             return true;
         }
@@ -133,7 +139,12 @@ impl Walker<'_> {
         if translations.is_empty() {
             return true;
         }
-        let (Domain::Vrf(vrf), Some(chain)) = (domain, chain) else { return false };
+        let vrf = match domain {
+            Domain::Vrf(vrf) => Some(vrf),
+            Domain::Hop(hop) => self.pipeline.hop(hop).map(|hop| hop.vrf),
+            Domain::Bridge(_) | Domain::CrossConnect(_) => None,
+        };
+        let (Some(vrf), Some(chain)) = (vrf, chain) else { return false };
         let ways = RoutedWays { walker: self, vrf: Some(vrf), hash: 0 };
         translations.iter().all(|translation| self.holds(&ways, vrf, chain, translation))
     }
@@ -143,6 +154,11 @@ impl Walker<'_> {
         let known = self.pipeline.external_of(vrf);
         known.is_some_and(|external| external.own || external.contains(address))
             && self.hops(chain).any(|service| service.keeps(translation, ways))
+    }
+
+    /// Whether a chain has a translator.
+    fn translates(&self, chain: Option<ChainId>) -> bool {
+        chain.is_some_and(|chain| self.hops(chain).any(|service| service.external() != External::default()))
     }
 
     /// How long a session lives that is opened from outside.

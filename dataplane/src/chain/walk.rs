@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use crate::decision::{
-    ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, SessionId, Step,
-    Translations, Tuple,
+    ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId,
+    SessionId, Step, Translations, Tuple,
 };
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
@@ -16,7 +16,7 @@ use crate::l3::{NeighbourAction, sanity};
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
 use crate::session::{Created, Found, NewSession, Refused, session_domain};
 
-use super::pipeline::{Pipeline, Scope, ScopeKind, Tables};
+use super::pipeline::{Chain, Pipeline, Scope, ScopeKind, Tables};
 use super::translated::Addressee;
 use weir_config::MacAddress;
 
@@ -39,7 +39,7 @@ pub enum Walk {
 }
 
 impl Walk {
-    fn drop_once(reason: DropReason) -> Self {
+    pub(super) fn drop_once(reason: DropReason) -> Self {
         Self::Program { program: Program::drop(reason), rewrite: Rewrite::default(), cache: false }
     }
 
@@ -52,15 +52,54 @@ impl Walk {
 }
 
 /// How a packet relates to what is known.
-struct Relation {
-    direction: Direction,
-    established: bool,
-    chain: Option<ChainId>,
-    session: Option<SessionId>,
+pub(super) struct Relation {
+    pub(super) direction: Direction,
+    pub(super) established: bool,
+    pub(super) chain: Option<ChainId>,
+    /// The segment of the chain that it comes to.
+    pub(super) segment: usize,
+    pub(super) session: Option<SessionId>,
     /// An ICMP error about a session: passes as part of it, and makes none of its own.
-    related: bool,
+    pub(super) related: bool,
     /// The session's.
-    translations: Translations,
+    pub(super) translations: Translations,
+}
+
+/// Where a packet leaves its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// At its end: it goes where the forwarding says.
+    End,
+    /// To an attached hop, by this interface.
+    Hop(ScopeId),
+}
+
+/// What a chain came to.
+pub(super) struct Taken {
+    pub(super) exit: Exit,
+    pub(super) session: Option<SessionId>,
+    /// Whether all sessions on the way are such that programs may be cached.
+    pub(super) settled: bool,
+}
+
+/// Why a packet goes no further, and whether that is true of its whole flow.
+pub(super) struct Refusal {
+    pub(super) reason: DropReason,
+    pub(super) lasting: bool,
+}
+
+impl Refusal {
+    pub(super) fn of_flow(reason: DropReason) -> Self {
+        Self { reason, lasting: reason != DropReason::MeterTableFull }
+    }
+
+    pub(super) fn once(reason: DropReason) -> Self {
+        Self { reason, lasting: false }
+    }
+
+    fn walk(self, cacheable: bool) -> Walk {
+        if self.lasting && cacheable { Walk::drop_flow(self.reason) } else { Walk::drop_once(self.reason) }
+    }
 }
 
 /// Walks packets over one pipeline.
@@ -96,14 +135,21 @@ impl Walker<'_> {
                 return Walk::drop_once(reason);
             }
         }
+        if let Domain::Hop(_) = scope.domain {
+            // What it says for itself, to its neighbours on the wire.
+            if tuple.is_none() || meta.flags.intersects(PacketFlags::IP_GROUP | PacketFlags::ETHER_GROUP) {
+                return Walk::drop_once(DropReason::HopStray);
+            }
+        }
         if !scope.chained {
             path.reset(tuple);
-            return self.conclude(scope, packet, meta, destination, path, None, now, true);
+            return self.conclude(scope, packet, meta, destination, path, Exit::End, None, now, true);
         }
         // Addressed to weir, but perhaps on its way to somebody behind a translator.
         let own = self.is_own(scope, tuple.as_ref());
         if let Some(tuple) = &mut tuple {
-            if !self.restore_ports(scope, packet, meta, tuple, now) {
+            let domain = session_domain(scope.id, scope.domain);
+            if !self.tables.fragments.restore(domain, packet, meta, tuple, now) {
                 return if own { Walk::Local } else { Walk::drop_once(DropReason::FragmentUnknown) };
             }
         }
@@ -112,9 +158,10 @@ impl Walker<'_> {
         let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
         path.quote(quoted);
         let ways = self.ways(scope, packet, meta);
+        let (id, domain) = self.seen_from(scope, destination);
         let mut view = FlowView {
-            scope: scope.id,
-            domain: scope.domain,
+            scope: id,
+            domain,
             ether_source: source,
             ether_destination: destination,
             tuple,
@@ -125,49 +172,49 @@ impl Walker<'_> {
             translations: Translations::none(),
             ways: &ways,
         };
-        let mut cacheable = meta.fragment == FragmentKind::Whole && quoted.is_none();
-        let mut relation = self.relate(&view, quoted.as_ref());
-        if relation.session.is_none() && !relation.related {
+        let cacheable = quoted.is_none();
+        let returned = if let Domain::Hop(hop) = scope.domain { Some(hop) } else { None };
+        let relation = match returned {
+            Some(hop) => self.relate_returned(hop, scope, &view, quoted.as_ref()),
+            None => self.relate(&view, quoted.as_ref()),
+        };
+        let mut relation = match relation {
+            Ok(relation) => relation,
+            Err(refusal) => return refusal.walk(cacheable),
+        };
+        if relation.session.is_none() && !relation.related && returned.is_none() {
             match self.address(&view, relation.chain, own) {
                 Addressee::Another => {}
                 Addressee::Behind(translation, chain) => {
                     relation.direction = Direction::Reverse;
                     relation.chain = Some(chain);
-                    relation.translations.push(translation);
+                    relation.segment = self.pipeline.chain(chain).map_or(0, Chain::last_segment);
+                    if self.is_translated_in(chain, relation.segment, &translation, &view) {
+                        relation.translations.push(translation);
+                    }
                 }
                 Addressee::Weir => return Walk::Local,
                 Addressee::Nobody(reason) if cacheable => return Walk::drop_flow(reason),
                 Addressee::Nobody(reason) => return Walk::drop_once(reason),
             }
         }
-        view.direction = relation.direction;
-        view.established = relation.established;
-        view.translations = &relation.translations;
-        if let Some(chain) = relation.chain {
-            match self.ask_hops(chain, &view, path) {
-                Step::Continue => {}
-                Step::Drop(reason) | Step::Reject(reason) => {
-                    return if cacheable && reason != DropReason::MeterTableFull {
-                        Walk::drop_flow(reason)
-                    } else {
-                        Walk::drop_once(reason)
-                    };
-                }
+        let taken = match relation.chain.and_then(|chain| Some((chain, self.pipeline.chain(chain)?))) {
+            Some(chain) => match self.take_chain(chain, relation, &mut view, path) {
+                Ok(taken) => taken,
+                Err(refusal) => return refusal.walk(cacheable),
+            },
+            None => {
+                let session = relation.session;
+                Taken { exit: Exit::End, session, settled: self.is_settled(session) }
             }
-        }
-        let mut session = relation.session;
-        if let (None, Some(chain), Some(tuple), false) = (session, relation.chain, tuple, relation.related) {
-            match self.open(&view, chain, &tuple, path) {
-                Ok(created) => {
-                    session = Some(created.id);
-                    // Another worker was first, with the other direction: the hops were asked about the wrong one.
-                    cacheable &= created.direction == view.direction;
-                }
-                Err(reason) => return Walk::drop_once(reason),
-            }
-        }
-        let cache = cacheable && session.is_none_or(|id| self.tables.sessions.is_established(id));
-        self.conclude(scope, packet, meta, destination, path, session, now, cache)
+        };
+        let Taken { exit, session, settled } = taken;
+        self.conclude(scope, packet, meta, destination, path, exit, session, now, cacheable && settled)
+    }
+
+    /// Whether programs of a session may be cached.
+    pub(super) fn is_settled(&self, session: Option<SessionId>) -> bool {
+        session.is_none_or(|id| self.tables.sessions.is_established(id))
     }
 
     /// Redoes the forwarding of a flow whose program is otherwise still right: its walk is not repeated.
@@ -183,6 +230,10 @@ impl Walker<'_> {
         // What a chain dropped is not for the forwarding tables to let pass.
         if program.ops.contains(Ops::DROP) {
             return false;
+        }
+        // What goes to an attached hop goes there wherever the forwarding leads.
+        if program.ops.contains(Ops::RETAG) && matches!(scope.domain, Domain::Vrf(_) | Domain::Hop(_)) {
+            return true;
         }
         // The station may be back where it was before it moved: then this is how the table hears of it.
         let (source, destination) = ether_addresses(packet);
@@ -255,73 +306,77 @@ impl Walker<'_> {
         Ok(())
     }
 
-    /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
-    fn restore_ports(
-        &self,
-        scope: &Scope,
-        packet: &[u8],
-        meta: &Meta,
-        tuple: &mut Tuple,
-        now: Nanos,
-    ) -> bool {
-        let Some(id) = crate::packet::fragment_id(packet, meta) else { return true };
-        let domain = session_domain(scope.id, scope.domain);
-        match meta.fragment {
-            FragmentKind::Whole => true,
-            FragmentKind::First => {
-                self.tables.fragments.note(domain, tuple, id, now);
-                true
-            }
-            FragmentKind::Later => match self.tables.fragments.ports(domain, tuple, id, now) {
-                Some((source, destination)) => {
-                    (tuple.source_port, tuple.destination_port) = (source, destination);
-                    true
-                }
-                None => false,
-            },
-        }
-    }
-
     /// Finds what is known of a packet: its session, the session that an ICMP error is about, or else its chain.
-    fn relate(&self, view: &FlowView<'_>, quoted: Option<&Tuple>) -> Relation {
+    fn relate(&self, view: &FlowView<'_>, quoted: Option<&Tuple>) -> Result<Relation, Refusal> {
         let classified = |walker: &Self| Relation {
             direction: Direction::Forward,
             established: false,
             chain: walker.pipeline.classifier.classify(view, view.tuple.as_ref()),
+            segment: 0,
             session: None,
             related: false,
             translations: Translations::default(),
         };
-        let Some(tuple) = view.tuple else { return classified(self) };
+        let Some(tuple) = view.tuple else { return Ok(classified(self)) };
         let sessions = &self.tables.sessions;
-        let domain = session_domain(view.scope, view.domain);
-        let found = sessions.lookup(domain, &tuple, view.meta.tcp_flags, view.now);
-        let found = found.filter(|found| self.goes_on(view, found));
-        if let Some(Found { id, direction, chain, translations, .. }) = found {
-            if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
-                sessions.observe(id, direction, view.meta.tcp_flags, view.now);
-            } else {
-                sessions.touch(id, view.now);
-            }
+        let own = |domain: Domain| {
+            sessions
+                .lookup(domain, &tuple, view.meta.tcp_flags, view.now)
+                .filter(|found| self.goes_on(view, found))
+        };
+        if let Some((found, segment)) = self.find(view, own)? {
+            self.follow(view, &tuple, &found);
+            let Found { id, direction, chain, translations, .. } = found;
             let chain = chain.filter(|chain| self.pipeline.chain(*chain).is_some()).or_else(|| {
                 // The chain that the session was sent into is gone: ask again.
                 self.pipeline.classifier.classify(view, Some(&tuple))
             });
             let session = Some(id);
-            return Relation { direction, established: true, chain, session, related: false, translations };
+            let related = false;
+            return Ok(Relation {
+                direction,
+                established: true,
+                chain,
+                segment,
+                session,
+                related,
+                translations,
+            });
         }
-        let about = quoted.and_then(|quoted| sessions.lookup_related(domain, quoted, view.now));
-        if let Some(found) = about.filter(|found| self.goes_on(view, found)) {
+        let Some(quoted) = quoted else { return Ok(classified(self)) };
+        let about = |domain: Domain| {
+            sessions.lookup_related(domain, quoted, view.now).filter(|found| self.goes_on(view, found))
+        };
+        if let Some((found, segment)) = self.find(view, about)? {
             let Found { direction, chain, translations, .. } = found;
-            let session = None;
-            return Relation { direction, established: true, chain, session, related: true, translations };
+            let (session, related) = (None, true);
+            return Ok(Relation {
+                direction,
+                established: true,
+                chain,
+                segment,
+                session,
+                related,
+                translations,
+            });
         }
-        classified(self)
+        Ok(classified(self))
     }
 
-    /// Makes the session of a packet that a chain let pass.
-    fn open(
+    /// Follows a packet of a session.
+    pub(super) fn follow(&self, view: &FlowView<'_>, tuple: &Tuple, found: &Found) {
+        let sessions = &self.tables.sessions;
+        if tuple.protocol == protocol::TCP && view.meta.fragment != FragmentKind::Later {
+            sessions.observe(found.id, found.direction, view.meta.tcp_flags, view.now);
+        } else {
+            sessions.touch(found.id, view.now);
+        }
+    }
+
+    /// Makes the session of a packet that a segment of a chain let pass, in the segment's domain.
+    pub(super) fn open(
         &self,
+        domain: Domain,
         view: &FlowView<'_>,
         chain: ChainId,
         tuple: &Tuple,
@@ -334,11 +389,12 @@ impl Walker<'_> {
             Direction::Reverse => (after, *tuple, view.translations.clone()),
         };
         let new = NewSession {
-            domain: session_domain(view.scope, view.domain),
+            domain,
             forward,
             reply,
             direction: view.direction,
             chain: Some(chain),
+            cuts: self.pipeline.chain(chain).map_or(0, Chain::cuts),
             tcp_flags: view.meta.tcp_flags,
             timeouts: path.timeouts().or_else(|| self.timeouts(chain, &translations)),
             translations: translations.clone(),
@@ -355,17 +411,23 @@ impl Walker<'_> {
         Ok(created)
     }
 
-    /// Asks each hop of a chain, in the direction of the packet.
-    fn ask_hops(&self, chain: ChainId, view: &FlowView<'_>, path: &mut PathBuilder) -> Step {
-        let Some(chain) = self.pipeline.chain(chain) else { return Step::Continue };
+    /// Asks each service of a segment of a chain, in the direction of the packet.
+    pub(super) fn ask_hops(
+        &self,
+        chain: &Chain,
+        segment: usize,
+        view: &FlowView<'_>,
+        path: &mut PathBuilder,
+    ) -> Step {
+        let services = chain.services(segment);
         let mut ask = |hop: &usize| match self.pipeline.services.get(*hop) {
             Some(service) => service.decide(view, path),
             None => Step::Drop(DropReason::InternalError),
         };
         let stop = |step: &Step| *step != Step::Continue;
         match view.direction {
-            Direction::Forward => chain.hops.iter().map(&mut ask).find(stop),
-            Direction::Reverse => chain.hops.iter().rev().map(&mut ask).find(stop),
+            Direction::Forward => services.iter().map(&mut ask).find(stop),
+            Direction::Reverse => services.iter().rev().map(&mut ask).find(stop),
         }
         .unwrap_or(Step::Continue)
     }
@@ -379,11 +441,15 @@ impl Walker<'_> {
         meta: &Meta,
         destination: MacAddress,
         path: &PathBuilder,
+        exit: Exit,
         session: Option<SessionId>,
         now: Nanos,
         cacheable: bool,
     ) -> Walk {
-        let mut walk = self.forward(scope, packet, meta, destination, path.tuple().as_ref(), now);
+        let mut walk = match exit {
+            Exit::End => self.forward(scope, packet, meta, destination, path.tuple().as_ref(), now),
+            Exit::Hop(arm) => self.towards_hop(scope, packet, meta, arm, now),
+        };
         let (program, rewrite, cache) = match &mut walk {
             Walk::Program { program, rewrite, cache } => (program, rewrite, Some(cache)),
             Walk::Flood(program, rewrite) => (program, rewrite, None),

@@ -32,6 +32,8 @@ id!(/// One remote VTEP of a tunnel.
     EndpointId(u16));
 id!(/// A chain.
     ChainId(u16));
+id!(/// An attached hop where it stands: in this chain, in this VRF. Elsewhere it has another number.
+    HopId(u16));
 id!(/// An entry of the adjacency table.
     AdjacencyId(u32));
 id!(/// A token bucket.
@@ -48,4 +50,6 @@ pub enum Domain {
     Bridge(BridgeId),
     /// One end of a cross-connect; the value is the other end.
     CrossConnect(ScopeId),
+    /// An interface of an attached hop. Of a session: made where packets go on that came back from it.
+    Hop(HopId),
 }

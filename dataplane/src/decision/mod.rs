@@ -18,7 +18,8 @@ mod view;
 pub use adjacency::{AdjacencyTable, Link};
 pub use field::FieldSet;
 pub use ids::{
-    AdjacencyId, BridgeId, ChainId, Domain, EndpointId, MeterId, Nanos, PortId, ScopeId, SessionId, VrfId,
+    AdjacencyId, BridgeId, ChainId, Domain, EndpointId, HopId, MeterId, Nanos, PortId, ScopeId, SessionId,
+    VrfId,
 };
 pub use matcher::Matcher;
 pub use meter::{MeterCache, MeterSpec, MeterTable};

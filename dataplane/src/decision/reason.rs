@@ -70,6 +70,9 @@ reasons! {
     NatPortsExhausted = "nat_ports_exhausted", "no free port of the external address";
     NatHostLimit = "nat_host_limit", "as many bindings as one host may have";
     NatTableFull = "nat_table_full", "no room for one more address binding";
+    HopStray = "hop_stray", "from an attached hop, but no session sent it there";
+    HopNoSession = "hop_no_session", "a reply to a connection that has not come through all attached hops of its chain";
+    HopDown = "hop_down", "an attached hop of its chain is gone or has no carrier";
     VxlanMalformed = "vxlan_malformed", "VXLAN header short, or its I flag not set";
     VxlanUnknownVni = "vxlan_unknown_vni", "no tunnel has this VNI at this VTEP";
     VxlanUnknownRemote = "vxlan_unknown_remote", "the sender is not a configured remote of the tunnel";

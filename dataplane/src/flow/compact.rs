@@ -9,6 +9,7 @@ use weir_config::{HugePages, MacAddress};
 
 use crate::decision::{EndpointId, ScopeId, SessionId};
 use crate::frame::{Plain, TableMemory};
+use crate::packet::FragmentKind;
 use crate::packet::checksum::Delta;
 use crate::packet::plain::PlainV4;
 
@@ -19,6 +20,8 @@ use super::{Program, Rewrite};
 const SCATTERED: usize = 16 << 10;
 /// In the second word of every key, so that no key is zero.
 const TAKEN: u64 = 1 << 63;
+/// Where a fragment's kind is in the second word.
+const FRAGMENT: u32 = 56;
 /// In the second word of a bridged key.
 const BRIDGED: u64 = 1 << 62;
 
@@ -27,7 +30,7 @@ const BRIDGED: u64 = 1 << 62;
 /// | word | routed | bridged |
 /// | --- | --- | --- |
 /// | 0 | IP source and destination, as they stand in the header | Ethernet destination, first two bytes of the source |
-/// | 1 | both ports, as they stand in the header; scope (16 bits), protocol (8) | the rest of the source; scope (16), tunnel endpoint that it came from (12) |
+/// | 1 | both ports, as they stand in the header; scope (16 bits), protocol (8), fragment kind (2) | the rest of the source; scope (16), tunnel endpoint that it came from (12) |
 ///
 /// The scope says which of them it is; the highest two bits do too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,13 @@ impl CompactKey {
     #[inline(always)]
     pub fn of(scope: ScopeId, addresses: u64, ports: u32, protocol: u8) -> Self {
         Self([addresses, u64::from(ports) | u64::from(scope.0) << 32 | u64::from(protocol) << 48 | TAKEN])
+    }
+
+    /// The key of fragments of this kind, whose packets have this key. A later fragment has the ports of its first.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_fragments(self, kind: FragmentKind) -> Self {
+        Self([self.0[0], self.0[1] | (kind as u64) << FRAGMENT])
     }
 
     /// The key of a bridged frame that begins with these 12 bytes, and came from `endpoint`, below 4096.
@@ -75,6 +85,12 @@ impl CompactKey {
         ScopeId((self.0[1] >> 32) as u16)
     }
 
+    /// Both ports, as they stand in the header.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        self.0[1] as u32
+    }
+
     /// The IP protocol.
     #[inline(always)]
     pub fn protocol(&self) -> u8 {
@@ -96,8 +112,13 @@ impl CompactKey {
         if protocol == 0 {
             return format!("destination={destination}");
         }
+        let fragment = match self.0[1] >> FRAGMENT & 3 {
+            0 => "",
+            1 => " fragment=first",
+            _ => " fragment=later",
+        };
         format!(
-            "source={source} destination={destination} protocol={protocol} source-port={from} destination-port={to}"
+            "source={source} destination={destination} protocol={protocol} source-port={from} destination-port={to}{fragment}"
         )
     }
 }

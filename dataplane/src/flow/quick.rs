@@ -55,6 +55,15 @@ pub struct Ready<'a> {
     outer: Option<&'a Encapsulation>,
 }
 
+impl Ready<'_> {
+    /// Whether the program may be replayed in one piece on a packet with options, or on a fragment: their ports are elsewhere, or
+    /// are not part of what the outer source port is made of.
+    #[inline]
+    pub fn takes_odd(&self) -> bool {
+        !self.steps.intersects(Steps::REWRITE | Steps::ENCAPSULATE)
+    }
+}
+
 impl<'a> Replay<'a> {
     /// Makes a program ready. `None`: it is not one of those that are replayed in one piece, or its next hop is not resolved.
     #[inline]

@@ -429,15 +429,17 @@ pub fn milliseconds(now: Nanos) -> u32 {
     (now / 1_000_000) as u32
 }
 
-/// Asks the processor for the cache line of `value`.
+/// Asks the processor for the cache lines of `value`.
 #[inline]
-pub(super) fn prefetch<T>(value: &T) {
+pub fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code)]
-    // SAFETY: prefetching has no effect on memory and cannot fault.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch(std::ptr::from_ref(value).cast::<i8>(), _MM_HINT_T0);
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: prefetching has no effect on memory and cannot fault.
+        #[allow(unsafe_code)]
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch(std::ptr::from_ref(value).cast::<i8>().wrapping_add(line), _MM_HINT_T0);
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub enum RouteError {
 }
 
 /// The routes of one VRF as they are known: from here the [`Fib`] is compiled.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rib {
     interfaces: BTreeMap<String, ScopeId>,
     /// The subnets of the interfaces: few, where there may be a million routes.

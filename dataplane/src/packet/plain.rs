@@ -23,9 +23,9 @@ impl Station {
         Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
     }
 
-    /// Whether a frame that begins with these bytes is for this station.
+    /// Whether a frame that begins with these bytes, read as a little-endian number, is for this station.
     #[inline(always)]
-    fn is(self, first: u64) -> bool {
+    pub fn is(self, first: u64) -> bool {
         (first ^ self.0) << 16 == 0
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use crate::decision::{Domain, Nanos, Tuple};
+use crate::packet::{FragmentKind, Meta, fragment_id};
 
 /// How long a note lives: RFC 791's suggested lower bound for reassembly is 15 s; RFC 8200's upper bound is 60 s.
 const LIFETIME: Nanos = 30_000_000_000;
@@ -74,6 +75,25 @@ impl FragmentTable {
     pub fn usage(&self) -> (u64, u64) {
         let used = self.notes.lock().map_or(0, |notes| notes.by_key.len());
         (used as u64, self.capacity as u64)
+    }
+
+    /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
+    pub fn restore(&self, domain: Domain, packet: &[u8], meta: &Meta, tuple: &mut Tuple, now: Nanos) -> bool {
+        let Some(id) = fragment_id(packet, meta) else { return true };
+        match meta.fragment {
+            FragmentKind::Whole => true,
+            FragmentKind::First => {
+                self.note(domain, tuple, id, now);
+                true
+            }
+            FragmentKind::Later => match self.ports(domain, tuple, id, now) {
+                Some((source, destination)) => {
+                    (tuple.source_port, tuple.destination_port) = (source, destination);
+                    true
+                }
+                None => false,
+            },
+        }
     }
 
     /// Notes the ports of a first fragment.

@@ -13,12 +13,14 @@ mod shard;
 mod slots;
 mod table;
 mod tcp;
+mod ties;
 mod wheel;
 
 #[cfg(test)]
 mod tests;
 
 pub use fragments::FragmentTable;
+pub use slots::Slot;
 pub use table::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry, SessionTable};
 pub use tcp::{SessionState, opens};
 
@@ -28,10 +30,10 @@ use crate::decision::{Domain, Nanos, ScopeId};
 pub const GRACE: Nanos = 60_000_000_000;
 
 /// The domain that sessions of packets from `scope` are looked up in: the VRF or bridge domain; for a cross-connect, whose
-/// two ends must agree, the smaller of its two scopes.
+/// two ends must agree, the smaller of its two scopes; behind an attached hop, the hop.
 pub fn session_domain(scope: ScopeId, domain: Domain) -> Domain {
     match domain {
         Domain::CrossConnect(other) => Domain::CrossConnect(scope.min(other)),
-        Domain::Vrf(_) | Domain::Bridge(_) => domain,
+        Domain::Vrf(_) | Domain::Bridge(_) | Domain::Hop(_) => domain,
     }
 }

@@ -1,55 +1,294 @@
-//! One shard of the session table: tuples to sessions. A key is hashed once, however often it is asked for: its hash travels with it, chooses
-//! the shard and the place in it, and is compared before anything else.
+//! The index of sessions: which slot has a key, over shards.
+//!
+//! Of a key only some bits of its hash are kept, eight bytes with the slot's number, seven such entries in a cache line: whoever finds an entry
+//! compares the key with the slot's session. So a look-up that finds nothing reads one line, and takes no lock; who changes a
+//! shard holds its lock.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use ahash::RandomState;
 
+use super::slots::lock;
 use crate::decision::{Direction, Domain, SessionId, Tuple};
+
+const SHARDS: usize = 64;
+const WAYS: usize = 7;
+
+/// What hashes are keyed with.
+#[derive(Debug)]
+pub(super) struct Seed([u64; 4]);
+
+impl Seed {
+    pub(super) fn random() -> Self {
+        let random = RandomState::new();
+        Self([0u64, 1, 2, 3].map(|number| random.hash_one(number)))
+    }
+}
 
 /// What a session is found by, and its hash under the table's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     hash: u64,
-    tuple: Tuple,
-    domain: Domain,
+    pub(super) tuple: Tuple,
+    pub(super) domain: Domain,
+}
+
+/// Both halves of a product: each bit of either number moves all of them.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 impl Key {
-    pub(super) fn new(seed: &RandomState, domain: Domain, tuple: Tuple) -> Self {
-        Self { hash: seed.hash_one((domain, tuple)), tuple, domain }
+    pub(super) fn new(seed: &Seed, domain: Domain, tuple: Tuple) -> Self {
+        let Seed([a, b, c, d]) = seed;
+        let (kind, number) = match domain {
+            Domain::Vrf(vrf) => (0, vrf.0),
+            Domain::Bridge(bridge) => (1, bridge.0),
+            Domain::CrossConnect(scope) => (2, scope.0),
+            Domain::Hop(hop) => (3, hop.0),
+        };
+        let ports = u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port);
+        let domain_bits = kind << 56 | u64::from(number) << 40;
+        let rest = domain_bits | u64::from(tuple.protocol) << 32 | ports;
+        let addresses = match (tuple.source, tuple.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits())
+            }
+            (source, destination) => {
+                let halves = |ip: IpAddr| match ip {
+                    IpAddr::V4(ip) => (0, u64::from(ip.to_bits())),
+                    IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64),
+                };
+                let ((e, f), (g, h)) = (halves(source), halves(destination));
+                fold(fold(e ^ a, f ^ b) ^ g, h ^ c)
+            }
+        };
+        let hash = fold(fold(addresses ^ a, rest ^ b) ^ c, d | 1);
+        Self { hash, tuple, domain }
     }
 
-    /// A number below `shards`. The map takes the highest seven bits and the lowest ones for itself.
-    pub(super) fn shard(&self, shards: usize) -> usize {
-        (self.hash >> 40) as u16 as usize % shards
+    /// Which shard it is in.
+    pub(super) fn shard(&self) -> usize {
+        (self.hash >> 58) as usize % SHARDS
+    }
+
+    /// The bits of its hash that are kept.
+    fn tag(&self) -> u64 {
+        self.hash >> 16 << 32
     }
 }
 
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+/// One cache line of entries.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(super) struct Bucket {
+    /// A tag (high half), and the number of a slot with a direction, plus one; 0 is free.
+    entries: [AtomicU64; WAYS],
+    /// How many entries belong here or before, and stand behind: a look-up goes on.
+    passed: AtomicU32,
+}
+
+/// The index.
+#[derive(Debug)]
+pub(super) struct Index {
+    buckets: Box<[Bucket]>,
+    locks: Box<[Mutex<()>]>,
+    /// Buckets of a shard: a power of two.
+    each: usize,
+}
+
+/// A shard that may be changed.
+pub(super) type Locked<'a> = MutexGuard<'a, ()>;
+
+fn entry(key: &Key, id: SessionId, direction: Direction) -> u64 {
+    let place = u64::from(id.0) << 1 | u64::from(direction == Direction::Reverse);
+    key.tag() | (place + 1)
+}
+
+impl Index {
+    /// An index of `keys` keys. Some more fit, since they are not spread evenly.
+    pub(super) fn new(keys: usize) -> Self {
+        let each = Self::each(keys);
+        let buckets = (0..SHARDS * each).map(|_| Bucket::default()).collect();
+        Self { buckets, locks: (0..SHARDS).map(|_| Mutex::default()).collect(), each }
+    }
+
+    /// Buckets of a shard: for its share of the keys, six standard deviations more, and a quarter of free places.
+    fn each(keys: usize) -> usize {
+        let share = keys / SHARDS;
+        let most = (share + 6 * share.isqrt() + 12).min(keys + 2);
+        (most * 4).div_ceil(3 * WAYS).next_power_of_two()
+    }
+
+    /// Memory of an index of `keys` keys, in bytes.
+    pub(super) fn bytes_for(keys: usize) -> usize {
+        SHARDS * Self::each(keys) * size_of::<Bucket>()
+    }
+
+    /// Locks the shards of two keys, in the order of their numbers; once if they are one and the same.
+    pub(super) fn lock(&self, keys: [&Key; 2]) -> [Option<Locked<'_>>; 2] {
+        let [first, second] = keys.map(Key::shard);
+        let low = self.locks.get(first.min(second)).map(lock);
+        let high = if first == second { None } else { self.locks.get(first.max(second)).map(lock) };
+        [low, high]
+    }
+
+    /// Where a key's entries begin.
+    #[inline]
+    pub(super) fn home(&self, key: &Key) -> Option<&Bucket> {
+        self.buckets.get(self.place(key, 0))
+    }
+
+    /// The number of the bucket `step` behind the first one of a key.
+    fn place(&self, key: &Key, step: usize) -> usize {
+        key.shard() * self.each + (key.hash as usize).wrapping_add(step) % self.each
+    }
+
+    /// The first entry that may be of a key and that `wanted` takes.
+    pub(super) fn find<T>(
+        &self,
+        key: &Key,
+        mut wanted: impl FnMut(SessionId, Direction) -> Option<T>,
+    ) -> Option<T> {
+        for step in 0..self.each {
+            let bucket = self.buckets.get(self.place(key, step))?;
+            for place in &bucket.entries {
+                let value = place.load(Ordering::Relaxed);
+                if value as u32 == 0 || (value ^ key.tag()) >> 32 != 0 {
+                    continue;
+                }
+                let number = value as u32 - 1;
+                let direction = if number & 1 == 0 { Direction::Forward } else { Direction::Reverse };
+                let found = wanted(SessionId(number >> 1), direction);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if bucket.passed.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Enters a key, whose shard is locked. False if there is no room.
+    pub(super) fn insert(&self, key: &Key, id: SessionId, direction: Direction) -> bool {
+        let free = |place: &&AtomicU64| place.load(Ordering::Relaxed) as u32 == 0;
+        for step in 0..self.each {
+            let Some(bucket) = self.buckets.get(self.place(key, step)) else { return false };
+            if let Some(place) = bucket.entries.iter().find(free) {
+                place.store(entry(key, id, direction), Ordering::Relaxed);
+                self.pass(key, step, 1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes a key out, whose shard is locked, if it is there.
+    pub(super) fn remove(&self, key: &Key, id: SessionId, direction: Direction) {
+        let own = entry(key, id, direction);
+        for step in 0..self.each {
+            let Some(bucket) = self.buckets.get(self.place(key, step)) else { return };
+            if let Some(place) = bucket.entries.iter().find(|place| place.load(Ordering::Relaxed) == own) {
+                place.store(0, Ordering::Relaxed);
+                self.pass(key, step, u32::MAX);
+                return;
+            }
+            if bucket.passed.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Counts `change` in the buckets that a key went past.
+    fn pass(&self, key: &Key, steps: usize, change: u32) {
+        for step in 0..steps {
+            if let Some(bucket) = self.buckets.get(self.place(key, step)) {
+                let passed = bucket.passed.load(Ordering::Relaxed).wrapping_add(change);
+                bucket.passed.store(passed, Ordering::Relaxed);
+            }
+        }
     }
 }
 
-/// Hands on the hash that a [`Key`] brings.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Brought(u64);
+const _: () = assert!(size_of::<Bucket>() == 64);
 
-impl Hasher for Brought {
-    fn finish(&self) -> u64 {
-        self.0
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::VrfId;
+
+    fn key(number: u32) -> Key {
+        let ip = |low: u32| IpAddr::V4(low.into());
+        let tuple = Tuple {
+            source: ip(number),
+            destination: ip(!number),
+            protocol: 17,
+            source_port: 1,
+            destination_port: 2,
+        };
+        Key::new(&Seed([3, 5, 7, 11]), Domain::Vrf(VrfId(0)), tuple)
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn holders(index: &Index, key: &Key) -> Vec<u32> {
+        let mut found = Vec::new();
+        let none: Option<()> = index.find(key, |id, _| {
+            found.push(id.0);
+            None
+        });
+        assert_eq!(none, None);
+        found
     }
 
-    fn write(&mut self, _: &[u8]) {}
+    #[test]
+    fn every_key_is_found_while_it_is_in_and_none_when_all_are_out() {
+        // Far more than a shard's buckets hold side by side: keys stand behind their own bucket, and round the end.
+        let index = Index::new(10_000);
+        for number in 0..10_000 {
+            assert!(index.insert(&key(number), SessionId(number), Direction::Forward));
+        }
+        for number in 0..10_000 {
+            assert!(holders(&index, &key(number)).contains(&number));
+        }
+        for number in (0..10_000).step_by(2) {
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+            // What is not there is not taken out.
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+        }
+        for number in 0..10_000 {
+            assert_eq!(holders(&index, &key(number)).contains(&number), number % 2 == 1);
+        }
+        for number in (1..10_000).step_by(2) {
+            index.remove(&key(number), SessionId(number), Direction::Forward);
+        }
+        assert!(index.buckets.iter().all(|bucket| bucket.passed.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_full_shard_refuses_and_a_small_table_holds_all_its_keys_in_one() {
+        for capacity in [1usize, 4, 8, 100, 1024, 131_072] {
+            let each = Index::each(2 * capacity) * WAYS;
+            assert!(each >= (2 * capacity).min(2 * capacity / SHARDS + 12), "{capacity}: {each}");
+        }
+        let index = Index::new(4);
+        let same = (0..).map(key).filter(|key| key.shard() == 7).take(index.each * WAYS + 1);
+        let entered = same.filter(|key| index.insert(key, SessionId(1), Direction::Reverse)).count();
+        assert_eq!(entered, index.each * WAYS);
+    }
+
+    #[test]
+    fn both_directions_of_the_last_slot_are_told_apart() {
+        let index = Index::new(4);
+        let last = SessionId(u32::MAX / 2 - 1);
+        for direction in [Direction::Forward, Direction::Reverse] {
+            index.insert(&key(1), last, direction);
+            let found = index.find(&key(1), |id, direction| Some((id, direction)));
+            assert_eq!(found, Some((last, direction)));
+            index.remove(&key(1), last, direction);
+        }
+    }
 }
-
-/// What a map's place holds.
-pub(super) type Entry = (Key, (SessionId, Direction));
-/// Sessions by key.
-pub(super) type Shard = HashMap<Key, (SessionId, Direction), BuildHasherDefault<Brought>>;

@@ -1,12 +1,13 @@
 //! Slots: where sessions lie, and which of them are free.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::GRACE;
+use super::shard::Key;
 use super::tcp::{SessionState, Tracker};
-use crate::decision::{ChainId, Domain, Nanos, Timeouts, Translations, Tuple};
+use crate::decision::{ChainId, Direction, Domain, Nanos, Timeouts, Translations, Tuple};
 
 /// Locks; a panic elsewhere leaves nothing half-changed that a later reader could not live with.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -20,6 +21,7 @@ pub(super) struct Session {
     pub(super) forward: Tuple,
     pub(super) reply: Tuple,
     pub(super) chain: Option<ChainId>,
+    pub(super) cuts: u8,
     pub(super) tracker: Tracker,
     pub(super) created: Nanos,
     pub(super) timeouts: Timeouts,
@@ -27,6 +29,15 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Whether it is found by this key in this direction.
+    pub(super) fn has(&self, key: &Key, direction: Direction) -> bool {
+        let tuple = match direction {
+            Direction::Forward => &self.forward,
+            Direction::Reverse => &self.reply,
+        };
+        *tuple == key.tuple && self.domain == key.domain
+    }
+
     pub(super) fn timeout(&self) -> Nanos {
         self.tracker.state().timeout(self.forward.protocol, &self.timeouts)
     }
@@ -46,10 +57,14 @@ pub(super) enum Content {
 
 /// A slot. What sweeps read and write lies outside the lock.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub struct Slot {
     last_seen: AtomicU64,
     /// A [`SessionState`], or 0 if no session is here.
     state: AtomicU8,
+    /// How many sessions have been here: tells one from the next.
+    incarnation: AtomicU32,
+    /// The session that is kept alive with this one: its slot (low half) and its incarnation; 0: none.
+    tied: AtomicU64,
     content: Mutex<Content>,
 }
 
@@ -64,6 +79,29 @@ impl Slot {
 
     pub(super) fn set_state(&self, state: Option<SessionState>) {
         self.state.store(state.map_or(0, |state| state as u8), Ordering::Relaxed);
+    }
+
+    /// Another session begins here.
+    pub(super) fn begin(&self) {
+        self.incarnation.fetch_add(1, Ordering::Relaxed);
+        self.tie(None);
+    }
+
+    pub(super) fn incarnation(&self) -> u32 {
+        self.incarnation.load(Ordering::Relaxed)
+    }
+
+    /// The slot and the incarnation of the session that is kept alive with this one.
+    pub(super) fn tied(&self) -> Option<(u32, u32)> {
+        let tied = self.tied.load(Ordering::Relaxed);
+        (tied != 0).then_some((tied as u32, (tied >> 32) as u32))
+    }
+
+    pub(super) fn tie(&self, to: Option<(u32, u32)>) {
+        let tied = to.map_or(0, |(slot, incarnation)| u64::from(incarnation) << 32 | u64::from(slot));
+        if self.tied.load(Ordering::Relaxed) != tied {
+            self.tied.store(tied, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn last_seen(&self) -> Nanos {
@@ -118,6 +156,19 @@ impl FreeSlots {
         self.queue.pop_front();
         self.in_use += 1;
         Some(slot)
+    }
+
+    /// Puts the slots that will be taken next into `numbers`, as many as there are.
+    pub(super) fn upcoming(&self, numbers: &mut [u32]) {
+        for (number, (_, slot)) in numbers.iter_mut().zip(&self.queue) {
+            *number = *slot;
+        }
+    }
+
+    /// A slot that was taken is not used after all.
+    pub(super) fn give_up(&mut self, slot: u32) {
+        self.in_use = self.in_use.saturating_sub(1);
+        self.queue.push_front((0, slot));
     }
 
     /// A session went; its slot is not yet back.

@@ -1,21 +1,18 @@
 //! The table: keys over shards, creation, lookup, expiry.
 //!
 //! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots. The timer
-//! wheel's lock is held alone.
+//! wheel's lock is held alone. A look-up takes that of the slot only.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ahash::RandomState;
-
-use super::shard::{Entry, Key, Shard};
+use super::shard::{Index, Key, Seed};
 use super::slots::{Content, FreeSlots, Session, Slot, lock};
 use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
 use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Timeouts, Translations, Tuple};
 use crate::packet::protocol;
 
-const SHARDS: usize = 64;
 /// How many due sessions a creation looks at when the table is full.
 const FULL_BUDGET: usize = 64;
 
@@ -28,6 +25,8 @@ pub struct Found {
     pub direction: Direction,
     /// The chain that the session's packets take.
     pub chain: Option<ChainId>,
+    /// How many attached hops the chain had when the session was made.
+    pub cuts: u8,
     /// The session's state.
     pub state: SessionState,
     /// What is translated, and how.
@@ -47,6 +46,8 @@ pub struct NewSession {
     pub direction: Direction,
     /// Its chain.
     pub chain: Option<ChainId>,
+    /// How many attached hops that has.
+    pub cuts: u8,
     /// TCP flags of the packet that opens it; 0 for what is not TCP.
     pub tcp_flags: u8,
     /// How long it lives without traffic; `None`: as the standards have it.
@@ -114,9 +115,9 @@ pub struct SessionEntry {
 /// The sessions of all workers, bounded. Survives changes of configuration.
 #[derive(Debug)]
 pub struct SessionTable {
-    seed: RandomState,
-    shards: Box<[Mutex<Shard>]>,
-    slots: Box<[Slot]>,
+    seed: Seed,
+    index: Index,
+    pub(super) slots: Box<[Slot]>,
     free: Mutex<FreeSlots>,
     wheel: Mutex<Wheel>,
     capacity: usize,
@@ -129,11 +130,9 @@ impl SessionTable {
     /// A table of at most `capacity` sessions (`limits.sessions`). Memory for them is taken at once.
     pub fn new(capacity: usize) -> Self {
         let slots = FreeSlots::slots_for(capacity);
-        let shard =
-            || Mutex::new(Shard::with_capacity_and_hasher(2 * capacity / SHARDS + 1, Default::default()));
         Self {
-            seed: RandomState::new(),
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            seed: Seed::random(),
+            index: Index::new(2 * capacity),
             slots: (0..slots).map(|_| Slot::default()).collect(),
             free: Mutex::new(FreeSlots::new(capacity)),
             wheel: Mutex::new(Wheel::new(slots)),
@@ -147,10 +146,20 @@ impl SessionTable {
     /// Memory of a table of at most `capacity` sessions, in bytes.
     pub fn bytes_for(capacity: usize) -> usize {
         let slots = FreeSlots::slots_for(capacity);
-        // A map grows by powers of two and keeps an eighth free.
-        let places = ((2 * capacity / SHARDS + 1) * 8).div_ceil(7).next_power_of_two();
         let free = size_of::<(Nanos, u32)>();
-        slots * (size_of::<Slot>() + free + size_of::<u32>()) + SHARDS * places * (size_of::<Entry>() + 1)
+        slots * (size_of::<Slot>() + free + size_of::<u32>()) + Index::bytes_for(2 * capacity)
+    }
+
+    /// Where looking for a packet's session will begin: for asking the processor for it ahead of time.
+    pub fn home(&self, domain: Domain, tuple: &Tuple) -> Option<&impl Sized> {
+        self.index.home(&self.key(domain, *tuple))
+    }
+
+    /// Shows the places of the sessions that will be made next, at most 16 of them: for asking the processor for them.
+    pub fn upcoming(&self, count: usize, mut show: impl FnMut(&Slot)) {
+        let mut numbers = [u32::MAX; 16];
+        lock(&self.free).upcoming(numbers.get_mut(..count.min(16)).unwrap_or_default());
+        numbers.iter().filter_map(|number| self.slots.get(*number as usize)).for_each(&mut show);
     }
 
     /// The session of a packet with `tuple` in `domain` (see [`super::session_domain`]). `None` also if the packet is a SYN
@@ -173,19 +182,21 @@ impl SessionTable {
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
     pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
-        let NewSession { domain, forward, reply, direction, chain, tcp_flags, timeouts, translations } = new;
+        let NewSession { domain, forward, reply, direction, chain, cuts, tcp_flags, timeouts, translations } =
+            new;
         let keys = [self.key(domain, forward), self.key(domain, reply)];
-        let session = Session {
+        let mut session = Some(Session {
             domain,
             forward,
             reply,
             chain,
+            cuts,
             tracker: Tracker::new(forward.protocol, tcp_flags, direction),
             created: now,
             timeouts: timeouts.unwrap_or(TIMEOUTS),
             translations,
-        };
-        let mut result = self.insert(&session, &keys, direction, now);
+        });
+        let mut result = self.insert(&mut session, &keys, direction, now);
         // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
         let again = match result {
             Ok(Created { new: true, .. }) => false,
@@ -196,7 +207,7 @@ impl SessionTable {
             Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
         };
         if again {
-            result = self.insert(&session, &keys, direction, now);
+            result = self.insert(&mut session, &keys, direction, now);
         }
         match result {
             Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
@@ -229,7 +240,7 @@ impl SessionTable {
         let Some(slot) = self.slots.get(id.index()) else { return false };
         let Some(state) = slot.state() else { return false };
         slot.seen(now);
-        state.is_established()
+        state.is_established() && self.touch_tied(id, slot, now)
     }
 
     /// Whether programs of the session may be cached: TCP from ESTABLISHED on until it closes, everything else at once.
@@ -322,17 +333,31 @@ impl SessionTable {
     }
 
     fn find(&self, key: &Key, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
-        let shard = lock(self.shards.get(key.shard(SHARDS))?);
-        let (id, direction) = *shard.get(key)?;
-        let slot = self.slots.get(id.index())?;
-        let content = slot.content();
-        let Content::Live(session) = &*content else { return None };
-        wanted(session, slot.last_seen()).then(|| Found {
-            id,
-            direction,
-            chain: session.chain,
-            state: session.tracker.state(),
-            translations: session.translations.clone(),
+        let found = self.index.find(key, |id, direction| {
+            let slot = self.slots.get(id.index())?;
+            let content = slot.content();
+            let Content::Live(session) = &*content else { return None };
+            if !session.has(key, direction) {
+                return None;
+            }
+            Some(wanted(session, slot.last_seen()).then(|| Found {
+                id,
+                direction,
+                chain: session.chain,
+                cuts: session.cuts,
+                state: session.tracker.state(),
+                translations: session.translations.clone(),
+            }))
+        });
+        found.flatten()
+    }
+
+    /// The session that has a key, whatever its state.
+    fn holder(&self, key: &Key) -> Option<(SessionId, Direction)> {
+        self.index.find(key, |id, direction| {
+            let content = self.slots.get(id.index())?.content();
+            matches!(&*content, Content::Live(session) if session.has(key, direction))
+                .then_some((id, direction))
         })
     }
 
@@ -340,59 +365,53 @@ impl SessionTable {
         Key::new(&self.seed, domain, tuple)
     }
 
-    /// Calls `change` with the shards of both keys locked; once if they are one and the same.
-    fn with_shards<R>(&self, keys: [&Key; 2], change: impl FnOnce(&mut ShardPair<'_>) -> R) -> Option<R> {
-        let [first, second] = keys.map(|key| key.shard(SHARDS));
-        let mut low = lock(self.shards.get(first.min(second))?);
-        if first == second {
-            return Some(change(&mut ShardPair { first: &mut low, second: None }));
-        }
-        let mut high = lock(self.shards.get(first.max(second))?);
-        let (first, second) = if first < second { (&mut *low, &mut *high) } else { (&mut *high, &mut *low) };
-        Some(change(&mut ShardPair { first, second: Some(second) }))
-    }
-
+    /// Puts `session` into a slot, from where it was.
     fn insert(
         &self,
-        session: &Session,
+        session: &mut Option<Session>,
         keys: &[Key; 2],
         direction: Direction,
         now: Nanos,
     ) -> Result<Created, Refused> {
-        let deadline = now.saturating_add(session.timeout());
-        let created = self
-            .with_shards([&keys[0], &keys[1]], |shards| {
-                let (own, other) = match direction {
-                    Direction::Forward => {
-                        (shards.first.get(&keys[0]).copied(), shards.second().get(&keys[1]))
-                    }
-                    Direction::Reverse => {
-                        (shards.second().get(&keys[1]).copied(), shards.first.get(&keys[0]))
-                    }
-                };
-                if let Some((id, direction)) = own {
-                    return Ok(Created { id, direction, new: false });
-                }
-                if other.is_some() {
-                    return Err(Refused::ReplyTaken);
-                }
-                let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
-                let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
-                let id = SessionId(number);
-                let mut content = slot.content();
-                slot.set_last_seen(now);
-                slot.set_state(Some(session.tracker.state()));
-                *content = Content::Live(session.clone());
-                // The reply first: if both tuples are the same, the packet is in the forward direction.
-                shards.second().insert(keys[1], (id, Direction::Reverse));
-                shards.first.insert(keys[0], (id, Direction::Forward));
-                Ok(Created { id, direction, new: true })
-            })
-            .unwrap_or(Err(Refused::Full))?;
-        if created.new {
-            lock(&self.wheel).arm(created.id.0, deadline, now);
+        let [forward, reply] = keys;
+        let (state, deadline) = match session {
+            Some(session) => (session.tracker.state(), now.saturating_add(session.timeout())),
+            None => return Err(Refused::Full),
+        };
+        let shards = self.index.lock([forward, reply]);
+        let (own, other) = match direction {
+            Direction::Forward => (forward, reply),
+            Direction::Reverse => (reply, forward),
+        };
+        if let Some((id, direction)) = self.holder(own) {
+            return Ok(Created { id, direction, new: false });
         }
-        Ok(created)
+        if self.holder(other).is_some() {
+            return Err(Refused::ReplyTaken);
+        }
+        let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
+        let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
+        let id = SessionId(number);
+        // If both tuples are the same, the packet is in the forward direction.
+        let alone = forward == reply;
+        if !self.index.insert(forward, id, Direction::Forward) {
+            lock(&self.free).give_up(number);
+            return Err(Refused::Full);
+        }
+        if !alone && !self.index.insert(reply, id, Direction::Reverse) {
+            self.index.remove(forward, id, Direction::Forward);
+            lock(&self.free).give_up(number);
+            return Err(Refused::Full);
+        }
+        let mut content = slot.content();
+        slot.begin();
+        slot.set_last_seen(now);
+        slot.set_state(Some(state));
+        *content = session.take().map_or(Content::Free, Content::Live);
+        drop(content);
+        drop(shards);
+        lock(&self.wheel).arm(number, deadline, now);
+        Ok(Created { id, direction, new: true })
     }
 
     /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs. Whether it did.
@@ -442,32 +461,22 @@ impl SessionTable {
         };
         let keys = tuples.map(|tuple| self.key(domain, tuple));
         // What it holds is let go when no lock is held any more: a binding's end takes locks of its own.
-        let removed = self.with_shards([&keys[0], &keys[1]], |shards| {
-            let mut place = slot.content();
-            // Looked at again, now that nobody can look the session up.
-            let same = matches!(&*place, Content::Live(session) if wanted(session, slot.last_seen())
-                && session.domain == domain && [session.forward, session.reply] == tuples);
-            if same {
-                shards.first.remove(&keys[0]);
-                shards.second().remove(&keys[1]);
-                slot.set_state(None);
-                lock(&self.free).session_gone();
-            }
-            same.then(|| std::mem::replace(&mut *place, content))
-        });
-        removed.flatten().is_some()
-    }
-}
-
-/// The locked shards of two keys.
-struct ShardPair<'a> {
-    first: &'a mut Shard,
-    /// `None` if the first is also the second's.
-    second: Option<&'a mut Shard>,
-}
-
-impl ShardPair<'_> {
-    fn second(&mut self) -> &mut Shard {
-        self.second.as_deref_mut().unwrap_or(self.first)
+        let shards = self.index.lock([&keys[0], &keys[1]]);
+        let mut place = slot.content();
+        // Looked at again, now that nobody else can change it.
+        let same = matches!(&*place, Content::Live(session) if wanted(session, slot.last_seen())
+            && session.domain == domain && [session.forward, session.reply] == tuples);
+        if !same {
+            return false;
+        }
+        self.index.remove(&keys[0], id, Direction::Forward);
+        self.index.remove(&keys[1], id, Direction::Reverse);
+        slot.set_state(None);
+        lock(&self.free).session_gone();
+        let gone = std::mem::replace(&mut *place, content);
+        drop(place);
+        drop(shards);
+        drop(gone);
+        true
     }
 }

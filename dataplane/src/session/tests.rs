@@ -43,7 +43,7 @@ fn open(
 fn from(direction: Direction, forward: Tuple, reply: Tuple, tcp_flags: u8) -> NewSession {
     let (timeouts, translations) = (None, Translations::default());
     let chain = Some(ChainId(3));
-    NewSession { domain: BLUE, forward, reply, direction, chain, tcp_flags, timeouts, translations }
+    NewSession { domain: BLUE, forward, reply, direction, chain, cuts: 0, tcp_flags, timeouts, translations }
 }
 
 fn drain(table: &SessionTable, now: Nanos) {

@@ -46,6 +46,7 @@ impl Snapshot {
         let (vrfs, ribs) = compiler.vrfs()?;
         let (bridges, bridge_names) = compiler.bridges()?;
         let (chains, services) = compiler.chains(shared)?;
+        let hops = compiler.attached_hops()?;
         let classifier = compiler.classifier()?;
         let Endpoints { endpoints, encapsulations, inner, vteps } = compiler.endpoints()?;
         let egress =
@@ -62,6 +63,7 @@ impl Snapshot {
             vteps,
             classifier,
             chains,
+            hops,
             external: Vec::new(),
             services,
             scopes: compiler.scopes,
@@ -97,10 +99,10 @@ struct Endpoints {
     vteps: Vec<VtepTable>,
 }
 
-struct Compiler<'a> {
-    config: &'a Config,
-    facts: &'a BTreeMap<String, PortFacts>,
-    registry: &'a mut Registry,
+pub(super) struct Compiler<'a> {
+    pub(super) config: &'a Config,
+    pub(super) facts: &'a BTreeMap<String, PortFacts>,
+    pub(super) registry: &'a mut Registry,
     scopes: Vec<Option<Scope>>,
     /// Endpoints by tunnel name.
     endpoints: BTreeMap<String, Vec<EndpointId>>,
@@ -134,6 +136,7 @@ impl Compiler<'_> {
                 Domain::Bridge(BridgeId(self.registry.bridges.intern(name, "bridges")?))
             }
             ConfigDomain::CrossConnect(_) => Domain::CrossConnect(ScopeId(u16::MAX)),
+            ConfigDomain::Hop(name) => Domain::Hop(self.hop(name)?),
         })
     }
 
@@ -165,7 +168,7 @@ impl Compiler<'_> {
                 point_to_point_mac: remote_mac,
                 proxied: Vec::new(),
             }),
-            Domain::Bridge(_) | Domain::CrossConnect(_) => None,
+            Domain::Bridge(_) | Domain::CrossConnect(_) | Domain::Hop(_) => None,
         };
         self.add_scope(Scope {
             id,
@@ -262,7 +265,7 @@ impl Compiler<'_> {
 
     /// RIBs and FIBs.
     #[allow(clippy::type_complexity)]
-    fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Rib)>), CompileError> {
+    fn vrfs(&mut self) -> Result<(Vec<Option<Vrf>>, Vec<(String, Arc<Rib>)>), CompileError> {
         let mut vrfs = Vec::new();
         let mut ribs = Vec::new();
         let config = self.config;
@@ -282,8 +285,10 @@ impl Compiler<'_> {
                     reason: error.to_string(),
                 })?;
             }
-            let fib = rib
-                .fib()
+            let rib = Arc::new(rib);
+            let fib = self
+                .registry
+                .fib(name, &rib)
                 .map_err(|error| CompileError::Fib { vrf: name.to_owned(), reason: error.to_string() })?;
             multipath |= rib.routes().any(|(_, _, target)| target.hops().len() > 1);
             if vrfs.len() <= id.index() {
@@ -343,13 +348,18 @@ impl Compiler<'_> {
         let mut chains = Vec::new();
         for (name, chain) in &self.config.chains {
             let id = ChainId(self.registry.chains.intern(name, "chains")?);
-            let hop = |hop: &String| self.config.services.keys().position(|service| service == hop);
+            let (mut hops, mut attached) = (Vec::new(), Vec::new());
+            for hop in &chain.hops {
+                match self.config.services.keys().position(|service| service == hop) {
+                    Some(service) => hops.push(service),
+                    None => attached.push((hops.len(), self.hop(hop)?)),
+                }
+            }
             if chains.len() <= id.index() {
                 chains.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = chains.get_mut(id.index()) {
-                *place =
-                    Some(Chain { name: name.clone(), hops: chain.hops.iter().filter_map(hop).collect() });
+                *place = Some(Chain { name: name.clone(), hops, attached });
             }
         }
         Ok((chains, services))

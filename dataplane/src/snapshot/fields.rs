@@ -1,7 +1,7 @@
 //! Which header fields a scope's flow key keeps, and why.
 
 use crate::chain::{Lane, Pipeline, Scope, ScopeKind};
-use crate::decision::{Domain, FieldSet};
+use crate::decision::{Domain, FieldSet, HopId, VrfId};
 use crate::flow::FlowMask;
 use crate::l3::Target;
 
@@ -16,6 +16,13 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
         .flatten()
         .filter(|scope| !pipeline.classifier.chains_for(scope.id).is_empty())
         .map(domain_of)
+        .chain(
+            pipeline
+                .hops
+                .iter()
+                .zip(0u16..)
+                .filter_map(|(hop, id)| hop.is_some().then_some(Domain::Hop(HopId(id)))),
+        )
         .collect();
     let mut scopes = std::mem::take(&mut pipeline.scopes);
     for scope in scopes.iter_mut().flatten() {
@@ -88,12 +95,10 @@ fn domain_of(scope: &Scope) -> Domain {
 fn reasons(pipeline: &Pipeline, scope: &Scope) -> Vec<(FieldSet, String)> {
     let mut why = Vec::new();
     match scope.domain {
-        Domain::Vrf(id) => {
-            let vrf = pipeline.vrf(id);
-            let name = vrf.map_or("?", |vrf| vrf.name.as_str());
-            why.push((FieldSet::IP_DESTINATION, format!("routing in vrf {name}")));
-            if vrf.is_some_and(|vrf| vrf.multipath) {
-                why.push((FieldSet::FIVE_TUPLE, format!("equal-cost multipath in vrf {name}")));
+        Domain::Vrf(id) => why.extend(routing(pipeline, id)),
+        Domain::Hop(id) => {
+            if let Some(hop) = pipeline.hop(id) {
+                why.extend(routing(pipeline, hop.vrf));
             }
         }
         Domain::Bridge(id) => {
@@ -116,14 +121,30 @@ fn reasons(pipeline: &Pipeline, scope: &Scope) -> Vec<(FieldSet, String)> {
     if !classified.is_empty() {
         why.push((classified, "the classifier's rules".to_owned()));
     }
-    // A session may bring any chain of the domain to this scope, so every chain counts.
-    for chain in pipeline.chains.iter().flatten() {
+    // A session may bring any chain of the domain to this scope, so every chain counts; to a hop's, only its own.
+    let own = match scope.domain {
+        Domain::Hop(id) => pipeline.hop(id).and_then(|hop| pipeline.chain(hop.chain)),
+        _ => None,
+    };
+    let all = pipeline.chains.iter().flatten().filter(|_| own.is_none());
+    for chain in all.chain(own) {
         for service in chain.hops.iter().filter_map(|hop| pipeline.services.get(*hop)) {
             let fields = service.consults();
             if !fields.is_empty() {
                 why.push((fields, format!("{} {} in chain {}", service.kind(), service.name(), chain.name)));
             }
         }
+    }
+    why
+}
+
+/// What routing in a VRF looks at.
+fn routing(pipeline: &Pipeline, id: VrfId) -> Vec<(FieldSet, String)> {
+    let vrf = pipeline.vrf(id);
+    let name = vrf.map_or("?", |vrf| vrf.name.as_str());
+    let mut why = vec![(FieldSet::IP_DESTINATION, format!("routing in vrf {name}"))];
+    if vrf.is_some_and(|vrf| vrf.multipath) {
+        why.push((FieldSet::FIVE_TUPLE, format!("equal-cost multipath in vrf {name}")));
     }
     why
 }

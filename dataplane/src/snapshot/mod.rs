@@ -3,6 +3,7 @@
 mod compile;
 mod external;
 mod fields;
+mod hops;
 mod registry;
 
 use std::net::IpAddr;
@@ -39,6 +40,8 @@ pub struct PortFacts {
     pub mtu: u16,
     /// Whether the kernel resolves neighbours there.
     pub kernel_neighbours: bool,
+    /// Whether it is there, is up and has a carrier.
+    pub carrier: bool,
 }
 
 /// Why a valid configuration cannot be compiled here.
@@ -139,7 +142,7 @@ pub struct Snapshot {
     /// The compiled configuration.
     pub pipeline: Pipeline,
     /// Routes as they are known, by VRF, for display.
-    pub ribs: Vec<(String, Rib)>,
+    pub ribs: Vec<(String, Arc<Rib>)>,
     /// What generations share.
     pub tables: Arc<Tables>,
     kernel_asks: Arc<ArrayQueue<(ScopeId, IpAddr)>>,

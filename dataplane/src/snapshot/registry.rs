@@ -2,8 +2,10 @@
 //! learned (neighbours, bridge entries, sessions) survives a change of the configuration.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use super::CompileError;
+use crate::l3::{Fib, FibFull, Rib};
 
 /// Names of one kind.
 #[derive(Debug, Default)]
@@ -43,19 +45,36 @@ impl Names {
     }
 }
 
-/// All names.
+/// All names, and the routes of the generation before.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// By VRF.
+    pub(crate) routes: HashMap<String, (Weak<Rib>, Weak<Fib>)>,
     pub(crate) ports: Names,
     pub(crate) scopes: Names,
     pub(crate) vrfs: Names,
     pub(crate) bridges: Names,
     pub(crate) chains: Names,
+    /// `<hop> <chain> <VRF>`: what is known of packets behind a hop means nothing where it stands elsewhere.
+    pub(crate) hops: Names,
+    /// The VRF that packets were last sent into a chain from: its sessions go on when no rule sends any more.
+    pub(crate) chain_vrfs: HashMap<String, String>,
     /// `<tunnel>@<remote>`.
     pub(crate) endpoints: Names,
 }
 
 impl Registry {
+    /// The FIB of a VRF: that of the generation before, if the routes are the same.
+    pub(crate) fn fib(&mut self, vrf: &str, rib: &Arc<Rib>) -> Result<Arc<Fib>, FibFull> {
+        let last = self.routes.get(vrf).and_then(|(rib, fib)| Some((rib.upgrade()?, fib.upgrade()?)));
+        if let Some((_, fib)) = last.filter(|(last, _)| last == rib) {
+            return Ok(fib);
+        }
+        let fib = Arc::new(rib.fib()?);
+        self.routes.insert(vrf.to_owned(), (Arc::downgrade(rib), Arc::downgrade(&fib)));
+        Ok(fib)
+    }
+
     /// Number of a port, given now if it has none.
     ///
     /// # Errors

@@ -3,15 +3,16 @@
 //! Parsed, looked inside if it is addressed to a VTEP of ours, its scope found, its key cut. Plain packets in the fast lane
 //! ([`lane`](super::lane)) need none of it.
 
-use crate::chain::{Lane, Pipeline, Scope};
+use crate::chain::{Lane, Pipeline, Scope, Tables};
 use crate::decision::{Domain, DropReason, PortId, ScopeId};
-use crate::flow::{CompactKey, FlowKey, Place, Slot};
+use crate::flow::{FlowKey, Place, Slot};
 use crate::overlay::Decap;
-use crate::packet::{self, FragmentKind, L3, Malformed, Meta, PacketFlags, protocol};
+use crate::packet::{self, L3, Malformed, Meta, PacketFlags};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
 use super::lane::View;
+use super::odd::compact_key;
 
 /// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope found.
 pub(super) struct Admitted {
@@ -108,8 +109,11 @@ impl Core {
                 }
             }
         }
+        if let Domain::Hop(_) = scope.domain {
+            slow = admit_returned(meta)?;
+        }
         *scope_id = scope.id;
-        *place = if slow { Place::Nowhere } else { self.place(scope, packet, meta) };
+        *place = if slow { Place::Nowhere } else { self.place(&snapshot.tables, scope, packet, meta) };
         if let Place::Whole(_, of) = place {
             *hash = *of;
             self.flows.whole.prefetch_bucket(*of);
@@ -119,27 +123,15 @@ impl Core {
 
     /// Where the program of a parsed packet is kept.
     #[inline(always)]
-    pub(super) fn place(&self, scope: &Scope, packet: &[u8], meta: &Meta) -> Place {
+    pub(super) fn place(&self, tables: &Tables, scope: &Scope, packet: &[u8], meta: &Meta) -> Place {
         if scope.lane == Lane::Flows && meta.l3 == L3::V4 {
-            if let Some(key) = compact_key(scope.id, packet, meta) {
+            if let Some(key) = compact_key(tables, scope, packet, meta, self.now) {
                 return Place::Compact(key, self.flows.compact.hash(&key));
             }
         }
         let key = FlowKey::new(scope.id, packet, meta, &scope.mask);
         Place::Whole(key, self.flows.whole.hash(&key))
     }
-}
-
-/// The compact key of a whole IPv4 packet of TCP or UDP: what plain ones of its flow have too.
-#[cold]
-fn compact_key(scope: ScopeId, packet: &[u8], meta: &Meta) -> Option<CompactKey> {
-    let whole = meta.fragment == FragmentKind::Whole && meta.flags.contains(PacketFlags::TRANSPORT);
-    if !whole || !matches!(meta.protocol, protocol::TCP | protocol::UDP) {
-        return None;
-    }
-    let addresses = packet.get(usize::from(meta.l3_offset) + 12..)?.first_chunk::<8>()?;
-    let ports = packet.get(usize::from(meta.l4_offset)..)?.first_chunk::<4>()?;
-    Some(CompactKey::of(scope, u64::from_le_bytes(*addresses), u32::from_le_bytes(*ports), meta.protocol))
 }
 
 /// Checks that every packet on a routed interface needs, whatever its flow: says whether the packet is for the slow path
@@ -160,6 +152,17 @@ fn admit_routed(scope: &Scope, frame: &[u8], meta: &Meta) -> Result<bool, DropRe
         _ => return Err(DropReason::NotForUs),
     }
     Ok(suspicious_source(frame, meta))
+}
+
+/// Checks that every packet from an attached hop needs. It comes back with the Ethernet addresses that it was sent with, or with
+/// whatever the hop has put there: who sent it there is told by its session. Says whether the packet is for the slow path.
+#[inline]
+fn admit_returned(meta: &Meta) -> Result<bool, DropReason> {
+    if meta.vlan_tags > 1 {
+        return Err(DropReason::UnknownVlan);
+    }
+    let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
+    Ok(group || !meta.is_ip())
 }
 
 /// Whether the source may be one that is never forwarded (RFC 1812 section 5.3.7), or a link-local one: the walk looks

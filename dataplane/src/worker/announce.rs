@@ -165,7 +165,8 @@ mod tests {
         fn compile(&mut self, text: &str, kernel: bool) -> Snapshot {
             self.generation += 1;
             let config = Arc::new(weir_config::load_str("test.toml", text).unwrap().config);
-            let facts = PortFacts { mac: MacAddress([2; 6]), mtu: 1500, kernel_neighbours: kernel };
+            let facts =
+                PortFacts { mac: MacAddress([2; 6]), mtu: 1500, kernel_neighbours: kernel, carrier: true };
             let facts = BTreeMap::from([("a".to_owned(), facts)]);
             let (registry, generation) = (&mut self.registry, self.generation);
             Snapshot::compile(&config, &facts, registry, &self.shared, generation, 0).unwrap()

@@ -16,12 +16,13 @@ use crate::chain::Lane;
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
 };
-use crate::flow::table::milliseconds;
+use crate::flow::table::{milliseconds, prefetch};
 use crate::flow::{Flows, Ops, Outcome, Program, Rewrite};
 use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
 use crate::packet::Meta;
+use crate::session::session_domain;
 use crate::snapshot::Snapshot;
 
 use super::admit::{Admitted, Ingress};
@@ -125,7 +126,7 @@ impl Core {
         if !self.held.is_empty() {
             self.release_due(snapshot);
         }
-        let InPlace { done, port, dropped } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
+        let InPlace { done, port } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
         if done == frames.len() {
             self.stage.adopt(port, frames);
             self.work = work;
@@ -136,9 +137,6 @@ impl Core {
         ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
         self.stage.extend(port, burst.by_ref().take(done));
-        if let (Some(reason), true) = (dropped, burst.len() > 0) {
-            burst.by_ref().take(1).for_each(|frame| self.drop_frame(frame, reason));
-        }
         while let frames @ [_, ..] = burst.as_slice() {
             let count = frames.len().min(STRIDE);
             let (Some(frames), Some(work)) = (frames.get(..count), work.get_mut(..count)) else { break };
@@ -152,10 +150,39 @@ impl Core {
             if others > 0 {
                 self.admit_others(snapshot, &mut ingress, frames, work, &mut admitted);
             }
+            if work.iter().any(|work| work.tag.is(Kind::Flow)) {
+                self.look_ahead(snapshot, work);
+            }
             self.pass_all(&under, &mut burst, work, &admitted);
         }
         drop(burst);
         (self.work, self.admitted) = (work, admitted);
+    }
+
+    /// Asks for what walks will read, if a stride begins with a new flow: most others are new then too.
+    #[inline(never)]
+    fn look_ahead(&self, snapshot: &Snapshot, work: &[Work]) {
+        let compact = &self.flows.compact;
+        let flows = || work.iter().filter(|work| work.tag.is(Kind::Flow));
+        let is_new = |work: &&Work| compact.entry(compact.find(work.hash, &work.odd_key())).is_none();
+        if !flows().next().is_some_and(|work| is_new(&work)) {
+            return;
+        }
+        flows().for_each(|work| compact.prefetch_others(work.hash, &work.odd_key()));
+        let sessions = &snapshot.tables.sessions;
+        let mut count = 0;
+        for work in flows().filter(is_new) {
+            let Some(scope) = snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained) else {
+                continue;
+            };
+            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &work.tuple()) {
+                prefetch(home);
+            }
+            count += 1;
+        }
+        if count > 0 {
+            sessions.upcoming(count, prefetch);
+        }
     }
 
     /// Admits what is not plain, and looks inside what may be for a tunnel.

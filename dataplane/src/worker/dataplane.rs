@@ -38,7 +38,7 @@ pub(super) struct Running {
     events: Receiver<Event>,
     /// Snapshots that some worker may still run: freed here, on the control thread.
     pub(super) old: Vec<Arc<Snapshot>>,
-    /// When MTUs are looked at next.
+    /// When MTUs and carriers are looked at next.
     pub(super) next_look: Instant,
 }
 
@@ -160,6 +160,7 @@ impl Dataplane {
     pub fn device_changed(&self, device: &str) {
         let mut guard = self.lock();
         let Some(running) = &mut *guard else { return };
+        running.next_look = Instant::now();
         for port in running.ports.values_mut() {
             if port.settings.device.as_deref() == Some(device) {
                 port.next_try = Instant::now();
@@ -383,7 +384,7 @@ impl Running {
     fn service(&mut self) {
         self.bury();
         self.reopen();
-        self.look_at_mtus();
+        self.look_at_links();
         self.free_old();
     }
 

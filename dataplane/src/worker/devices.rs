@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use weir_config::Port;
+
 use crate::decision::PortId;
 use crate::snapshot::Snapshot;
 
@@ -12,7 +14,7 @@ use super::ports::{OpenPort, facts, open, ring_size};
 const REOPEN: Duration = Duration::from_millis(500);
 /// How long a vanished device may be busy at each try: control waits meanwhile, and there is another try soon.
 const BRIEFLY: Duration = Duration::from_millis(50);
-/// How often MTUs are looked at.
+/// How often MTUs and carriers are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 impl Running {
@@ -25,7 +27,12 @@ impl Running {
         port.io = None;
         port.queues.clear();
         port.next_try = Instant::now();
+        port.carrier = false;
+        let hop = serves_hop(&port.settings);
         self.release(id);
+        if hop {
+            self.compile_again();
+        }
     }
 
     /// Binds vanished devices again by name.
@@ -66,17 +73,19 @@ impl Running {
         }
     }
 
-    /// Notices MTUs that were changed from outside.
-    pub(super) fn look_at_mtus(&mut self) {
+    /// Notices MTUs that were changed from outside, and carriers of ports that attached hops are behind.
+    pub(super) fn look_at_links(&mut self) {
         if self.next_look > Instant::now() {
             return;
         }
         self.next_look = Instant::now() + LOOK;
         let mut changed = false;
         for port in self.ports.values_mut() {
-            let Some(link) = port.io.as_ref().map(|io| io.link()).filter(|link| link.present) else {
-                continue;
-            };
+            let link = port.io.as_ref().map(|io| io.link()).filter(|link| link.present);
+            let carrier = link.is_some_and(|link| link.carrier);
+            changed |= carrier != port.carrier && serves_hop(&port.settings);
+            port.carrier = carrier;
+            let Some(link) = link else { continue };
             changed |= link.mtu != port.info.mtu;
             port.info.mtu = link.mtu;
         }
@@ -105,4 +114,10 @@ impl Running {
         let device = self.ports.get(port)?.settings.device.as_deref()?;
         Some(format!("{device}.{vlan}"))
     }
+}
+
+/// Whether packets of a chain go through something behind this port.
+fn serves_hop(settings: &Port) -> bool {
+    let attachments = std::iter::once(&settings.attachment).chain(settings.vlans.values());
+    attachments.into_iter().any(|attachment| matches!(attachment.domain, weir_config::Domain::Hop(_)))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use weir_config::{Config, HugePages};
 
+use crate::chain::Scope;
 use crate::decision::{Nanos, PortId};
 use crate::frame::{Frame, FrameCache, FrameMemory, FramePool, MemoryError};
 use crate::l3::icmp::RateLimiter;
@@ -125,6 +126,21 @@ impl Engine {
                 self.port_names.insert(id, name.clone());
             }
         }
+    }
+
+    /// A port's device loses its carrier, or has it again.
+    ///
+    /// # Errors
+    /// [`EngineError::Compile`]; the running generation is untouched.
+    pub fn set_carrier(&mut self, port: &str, carrier: bool) -> Result<u64, EngineError> {
+        let id = self.port(port).and_then(|id| self.snapshot.pipeline.by_port.get(id.index()));
+        let scope = id.and_then(|scopes| self.snapshot.pipeline.scope(scopes.first()?.1));
+        if let Some(Scope { mac, mtu, .. }) = scope {
+            let facts = PortFacts { mac: *mac, mtu: *mtu, kernel_neighbours: false, carrier };
+            self.facts.insert(port.to_owned(), facts);
+        }
+        let config = Arc::clone(&self.snapshot.config);
+        self.apply(&config)
     }
 
     /// The number of a port.

@@ -12,14 +12,13 @@ use crate::packet::plain;
 
 use super::admit::Ingress;
 use super::core::Core;
-use super::lane::{Kind, Routes, Tag, View, Work};
+use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
-/// How far frames were passed where they stand: `done` of them, all to `port`. The next is to be dropped, or has to be moved.
+/// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved.
 pub(super) struct InPlace {
     pub(super) done: usize,
     pub(super) port: PortId,
-    pub(super) dropped: Option<DropReason>,
 }
 
 /// No port yet.
@@ -34,15 +33,15 @@ enum Next {
 
 impl Core {
     /// Passes frames where they stand, as long as they are plain, nothing is unusual, and all go to one port. Most bursts are
-    /// like that, and then no frame's token is moved.
+    /// like that, and then no frame's token is moved. What is to be dropped is taken out of the burst.
     pub(super) fn pass_in_place<'a>(
         &mut self,
         under: &Under<'a>,
         ingress: &mut Ingress<'a>,
-        frames: &mut [Frame],
-        work: &mut [Work],
+        frames: &mut Vec<Frame>,
+        places: &mut [Work],
     ) -> InPlace {
-        let mut result = InPlace { done: 0, port: NOWHERE, dropped: None };
+        let mut result = InPlace { done: 0, port: NOWHERE };
         let Some(view) = &ingress.view else { return result };
         if view.lane == Lane::Wire {
             // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
@@ -52,43 +51,74 @@ impl Core {
             self.counters.flow_hits.add(result.done as u64);
             return result;
         }
-        let stride = work.len();
+        let stride = places.len();
         frames.iter().take(2 * stride).for_each(Frame::prefetch);
-        let mut rest = frames;
-        while !rest.is_empty() {
-            let (chunk, behind) = rest.split_at_mut(stride.min(rest.len()));
+        let (mut dropped, mut stop) = (0, false);
+        while let (false, Some(rest @ [_, ..])) = (stop, frames.get(result.done..)) {
+            let (chunk, behind) = rest.split_at(stride.min(rest.len()));
             behind.iter().skip(stride).take(stride).for_each(Frame::prefetch);
-            rest = behind;
-            let Some(work) = work.get_mut(..chunk.len()) else { break };
+            let Some(mut work) = places.get_mut(..chunk.len()) else { break };
             let flows = &self.flows.compact;
+            let tunnels = view.vteps.is_some();
             if view.scan(chunk, flows, work) > 0
-                && !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work)
+                && !(tunnels && view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work))
             {
-                break;
+                let kept;
+                (kept, stop) = self.look_closer(under, view, frames, result.done, work);
+                work = work.get_mut(..kept).unwrap_or_default();
+                let Some(chunk) = frames.get(result.done..result.done + kept) else { break };
+                let flows = &self.flows.compact;
+                if tunnels && !view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work) {
+                    break;
+                }
             }
+            let flows = &self.flows.compact;
             if flows.is_scattered() {
                 let flow = work.iter().filter(|work| work.tag.is(Kind::Flow));
-                flow.for_each(|work| flows.prefetch_others(work.hash, &work.flow_key()));
+                flow.for_each(|work| flows.prefetch_others(work.hash, &work.odd_key()));
             }
-            let inner = ingress.inner.as_ref();
-            let Some(first) = work.first() else { break };
-            let view = if first.strip == 0 { Some(view) } else { inner };
-            let Some(view) = view.filter(|view| view.scope == first.tag.scope()) else { break };
-            let (passed, dropped) = match first.tag.kind() {
-                Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
-                Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
-                Kind::Flow => self.flows_in_place::<false>(under, chunk, work, &mut result.port),
-                Kind::Bridged => self.flows_in_place::<true>(under, chunk, work, &mut result.port),
-                _ => break,
-            };
-            result.done += passed;
-            result.dropped = dropped;
-            if passed < chunk.len() {
-                break;
+            let mut work = &*work;
+            while let [first, ..] = work {
+                let Some(chunk) = frames.get_mut(result.done..result.done + work.len()) else { break };
+                let inner = ingress.inner.as_ref();
+                let view = if first.strip == 0 { Some(view) } else { inner };
+                let Some(view) = view.filter(|view| view.scope == first.tag.scope()) else { break };
+                let (passed, refused) = match first.tag.kind() {
+                    Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
+                    Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
+                    Kind::Flow if first.tag.is_odd() => {
+                        self.flows_in_place::<false, true>(under, chunk, work, &mut result.port)
+                    }
+                    Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
+                    Kind::Bridged => self.flows_in_place::<true, false>(under, chunk, work, &mut result.port),
+                    _ => (0, None),
+                };
+                result.done += passed;
+                let mut behind = passed;
+                if let Some(reason) = refused {
+                    self.drop_from(frames, result.done, reason);
+                    dropped += 1;
+                    behind += 1;
+                }
+                if behind == 0 {
+                    break;
+                }
+                work = work.get(behind..).unwrap_or_default();
             }
+            stop |= !work.is_empty();
         }
-        self.counters.flow_hits.add(result.done as u64 + u64::from(result.dropped.is_some()));
+        self.counters.flow_hits.add(result.done as u64 + dropped);
         result
+    }
+
+    /// Drops a frame of a burst. Those behind it move up.
+    #[cold]
+    #[inline(never)]
+    fn drop_from(&mut self, frames: &mut Vec<Frame>, at: usize, reason: DropReason) {
+        if at < frames.len() {
+            let frame = frames.remove(at);
+            self.drop_frame(frame, reason);
+        }
     }
 
     #[inline(never)]
@@ -156,7 +186,7 @@ impl Core {
     }
 
     #[inline(never)]
-    fn flows_in_place<const BRIDGED: bool>(
+    fn flows_in_place<const BRIDGED: bool, const ODD: bool>(
         &mut self,
         under: &Under<'_>,
         frames: &mut [Frame],
@@ -166,7 +196,8 @@ impl Core {
         let Self { flows, meters, now, now_ms, .. } = self;
         let (compact, programs) = (&mut flows.compact, &flows.programs);
         let (now, now_ms, last) = (*now, *now_ms, None);
-        let mut run = ByFlow::<BRIDGED> { under, compact, programs, meters, now, now_ms, last, port: *port };
+        let mut run =
+            ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
         let result = run_in_place(frames, work, &mut run);
         *port = run.port;
         result
@@ -241,8 +272,8 @@ impl<F: Family> Step for ByRoute<'_, F> {
     }
 }
 
-/// Frames with compact flows.
-struct ByFlow<'a, const BRIDGED: bool> {
+/// Frames with compact flows; `ODD`: with options, or fragments.
+struct ByFlow<'a, const BRIDGED: bool, const ODD: bool> {
     under: &'a Under<'a>,
     compact: &'a mut CompactTable,
     programs: &'a ProgramTable,
@@ -254,10 +285,14 @@ struct ByFlow<'a, const BRIDGED: bool> {
     port: PortId,
 }
 
-impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
+impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     #[inline(always)]
     fn step(&mut self, frame: &mut Frame, work: &Work) -> Next {
-        let key = if BRIDGED { work.bridged_key(frame.bytes()) } else { work.flow_key() };
+        let key = match (BRIDGED, ODD) {
+            (true, _) => work.bridged_key(frame.bytes()),
+            (false, true) => work.odd_key(),
+            (false, false) => work.flow_key(),
+        };
         let line = self.compact.find(work.hash, &key);
         let Some(entry) = self.compact.entry_mut(line) else { return Next::Stop };
         if self.last.is_none_or(|(id, _)| id != entry.program) {
@@ -272,7 +307,7 @@ impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
             self.last = Some((entry.program, ready));
         }
         let Some((_, ready)) = &self.last else { return Next::Stop };
-        if entry.epoch != self.under.epoch {
+        if entry.epoch != self.under.epoch || ODD && !ready.takes_odd() {
             return Next::Stop;
         }
         let bytes = frame.len();
@@ -296,7 +331,7 @@ impl<const BRIDGED: bool> Step for ByFlow<'_, BRIDGED> {
 fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
     let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
-    let tag = Tag::new(first.tag.scope(), first.tag.kind(), false);
+    let tag = first.tag.steady();
     let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
         if work.tag != tag {

@@ -7,13 +7,13 @@
 //! Here is what looks at frames, burst by burst, before anything is done to them; [`pass`](super::pass) does it.
 
 use crate::chain::{Lane, Scope, Vrf};
-use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, VrfId};
+use crate::decision::{Domain, DropReason, EndpointId, PortId, ScopeId, Tuple, VrfId};
 use crate::flow::{CompactKey, CompactTable, Known};
 use crate::frame::Frame;
 use crate::l3::Fib;
 use crate::overlay::{self, VtepTable};
 use crate::packet::plain::{self, PlainV4, Station};
-use crate::packet::{ecn, protocol};
+use crate::packet::{FragmentKind, ecn, protocol};
 use crate::snapshot::Snapshot;
 
 /// How a frame of a burst is passed.
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 }
 
 /// What is known of a frame of a burst between admission and passing: one line.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Work {
     pub(super) known: Known,
@@ -53,15 +53,49 @@ pub(super) struct Work {
     pub(super) reason: DropReason,
 }
 
-/// The scope (low 16 bits), the [`Kind`] (8 bits), and whether it is TCP with SYN, FIN or RST: in one number, since frames that
-/// have it in common are passed in one go.
+/// The scope (low 16 bits), the [`Kind`] (8 bits), whether it is TCP with SYN, FIN or RST, and what is odd about a packet: in one
+/// number, since frames that have it in common are passed in one go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u32);
+
+/// The bit of TCP with SYN, FIN or RST.
+const TURNING: u32 = 1 << 24;
+/// The bit of an odd packet, and where its [`FragmentKind`] is.
+const ODD: u32 = 1 << 25;
+const FRAGMENT: u32 = 26;
 
 impl Tag {
     #[inline(always)]
     pub(super) fn new(scope: ScopeId, kind: Kind, turning: bool) -> Self {
         Self(u32::from(scope.0) | (kind as u32) << 16 | u32::from(turning) << 24)
+    }
+
+    /// The same for a packet that has options, or is a fragment.
+    #[inline(always)]
+    pub(super) fn odd(self, fragment: FragmentKind) -> Self {
+        Self(self.0 | ODD | (fragment as u32) << FRAGMENT)
+    }
+
+    /// The same for a packet that is no turning point of a connection.
+    #[inline(always)]
+    pub(super) fn steady(self) -> Self {
+        Self(self.0 & !TURNING)
+    }
+
+    /// Whether the packet has options, or is a fragment.
+    #[inline(always)]
+    pub(super) fn is_odd(self) -> bool {
+        self.0 & ODD != 0
+    }
+
+    /// Which fragment the packet is.
+    #[inline(always)]
+    pub(super) fn fragment(self) -> FragmentKind {
+        match self.0 >> FRAGMENT {
+            0 => FragmentKind::Whole,
+            1 => FragmentKind::First,
+            _ => FragmentKind::Later,
+        }
     }
 
     #[inline(always)]
@@ -76,7 +110,7 @@ impl Tag {
 
     #[inline(always)]
     pub(super) fn turning(self) -> bool {
-        self.0 >> 24 != 0
+        self.0 & TURNING != 0
     }
 
     #[inline(always)]
@@ -107,10 +141,29 @@ impl Work {
         }
     }
 
+    /// The compact key of an odd packet's flow.
+    #[inline(always)]
+    pub(super) fn odd_key(&self) -> CompactKey {
+        self.flow_key().of_fragments(self.tag.fragment())
+    }
+
     /// The compact key of a flow.
     #[inline(always)]
     pub(super) fn flow_key(&self) -> CompactKey {
         CompactKey::of(self.tag.scope(), self.known.addresses, self.known.ports, self.known.protocol)
+    }
+
+    /// Addresses and ports of an IPv4 packet.
+    pub(super) fn tuple(&self) -> Tuple {
+        let Known { addresses, ports, protocol, .. } = self.known;
+        let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+        Tuple {
+            source: [a, b, c, d].into(),
+            destination: [e, f, g, h].into(),
+            protocol,
+            source_port: (ports as u16).swap_bytes(),
+            destination_port: ((ports >> 16) as u16).swap_bytes(),
+        }
     }
 
     /// The compact key of a bridged frame, whose outer headers are off.
@@ -153,11 +206,11 @@ impl Work {
 pub(super) struct View<'a> {
     pub(super) scope: ScopeId,
     pub(super) lane: Lane,
-    station: Station,
+    pub(super) station: Station,
     /// Of a VRF.
     pub(super) routes: Option<Routes<'a>>,
     /// VTEPs that packets here may be addressed to.
-    vteps: Option<&'a VtepTable>,
+    pub(super) vteps: Option<&'a VtepTable>,
     /// Where a wire leads, and the largest frame that it takes, in bytes.
     pub(super) wire: (PortId, usize),
 }
@@ -193,7 +246,7 @@ impl<'a> View<'a> {
                 let other = snapshot.pipeline.scope(other)?;
                 wire = (other.port, usize::from(other.mtu) + 14);
             }
-            (_, Domain::Bridge(_)) => {}
+            (_, Domain::Bridge(_) | Domain::Hop(_)) => {}
         }
         let station = Station::new(scope.mac);
         Some(Self { scope: scope.id, lane: scope.lane, station, routes, vteps, wire })
@@ -215,14 +268,15 @@ impl<'a> View<'a> {
             (Lane::Routes, None) => self.scan_v4::<false, false>(frames, flows, work),
             (Lane::Routes, Some(_)) => self.scan_v4::<false, true>(frames, flows, work),
         };
-        // A run of packets to a VTEP has no IPv6 in it.
-        let first = work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
-        let tunnelled = first && others == frames.len();
-        if others > 0 && self.lane == Lane::Routes && !tunnelled {
-            self.scan_v6(frames, work)
-        } else {
-            others
+        // A run of packets to a VTEP has no IPv6 in it; what comes behind something else that is not plain is looked at closer anyway.
+        let tunnelled =
+            others == frames.len() && work.first().is_some_and(|first| first.tag.is(Kind::Tunnelled));
+        if others == 0 || self.lane != Lane::Routes || tunnelled {
+            return others;
         }
+        let six = |(frame, work): (&Frame, &Work)| work.tag.is(Kind::Parsed).then(|| is_v6(frame.bytes()));
+        let first = frames.iter().zip(&*work).find_map(six);
+        if first == Some(true) { self.scan_v6(frames, work) } else { others }
     }
 
     // Loops of their own, with the registers to themselves.
@@ -288,18 +342,24 @@ impl<'a> View<'a> {
             if !work.tag.is(Kind::Parsed) {
                 continue;
             }
-            // Of tunnels over IPv6 the parser takes the outer headers off.
-            let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
-            match plain::plain_v6(frame.bytes(), self.station) {
-                Some(plain) if outer(plain.udp_port) => others += 1,
-                Some(plain) => {
-                    fib.prefetch_v6(plain.destination);
-                    work.put_v6(self.scope, plain.destination, plain.total);
-                }
-                None => others += 1,
-            }
+            others += usize::from(!self.put_v6(fib, frame.bytes(), work));
         }
         others
+    }
+
+    /// Notes how a plain IPv6 packet is passed. False if it is not one, or for a tunnel.
+    #[inline(always)]
+    pub(super) fn put_v6(&self, fib: &Fib, frame: &[u8], work: &mut Work) -> bool {
+        // Of tunnels over IPv6 the parser takes the outer headers off.
+        let outer = |port| port != 0 && self.vteps.is_some_and(|vteps| vteps.ports().may_have(port));
+        match plain::plain_v6(frame, self.station).filter(|plain| !outer(plain.udp_port)) {
+            Some(plain) => {
+                fib.prefetch_v6(plain.destination);
+                work.put_v6(self.scope, plain.destination, plain.total);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Looks inside the frames of a run that may all be for a tunnel. False as soon as one is for the parser to look at.
@@ -385,4 +445,10 @@ impl<'a> View<'a> {
         (work.strip, work.len, work.endpoint) = (decap.strip as u16, decap.inner_len as u16, decap.endpoint);
         true
     }
+}
+
+/// Whether a frame says that it carries IPv6.
+#[inline(always)]
+pub(super) fn is_v6(frame: &[u8]) -> bool {
+    frame.get(12..14).is_some_and(|kind| kind == [0x86, 0xdd])
 }

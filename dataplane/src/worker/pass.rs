@@ -4,9 +4,9 @@ use std::vec::Drain;
 
 use crate::chain::{Walk, Walker};
 use crate::decision::{DropReason, ScopeId};
-use crate::flow::{CompactKey, Ops, Outcome, Place, Quick, Replay, Slot, Stamp};
+use crate::flow::{CompactKey, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
 use crate::frame::Frame;
-use crate::packet::{self, Meta, plain, tcp_flags};
+use crate::packet::{self, FragmentKind, Meta, plain, tcp_flags};
 use crate::snapshot::Snapshot;
 
 use super::admit::Admitted;
@@ -63,7 +63,7 @@ impl Core {
             hits += u64::from(match work.tag.kind() {
                 Kind::RouteV4 | Kind::RouteV6 => self.pass_route(under, frame, work),
                 Kind::Flow => {
-                    let (key, hash) = (work.flow_key(), work.hash);
+                    let (key, hash) = (work.odd_key(), work.hash);
                     self.pass_flow(under, frame, work, key, hash)
                 }
                 Kind::Bridged => {
@@ -146,7 +146,7 @@ impl Core {
         if let Some(entry) = flows.compact.entry_mut(line) {
             if let Some(shared) = flows.programs.get(entry.program) {
                 let current = (shared.generation ^ under.generation) | (entry.epoch ^ under.epoch) == 0;
-                if current && !(work.tag.turning() & shared.turns) {
+                if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {
                     let bytes = frame.len();
                     let quick = match under.replay.ready(shared) {
                         Some(ready) => {
@@ -190,7 +190,7 @@ impl Core {
         let id = work.tag.scope();
         let place = match (place, under.snapshot.pipeline.scope(id)) {
             (Some(place), _) => place,
-            (None, Some(scope)) => self.place(scope, frame.bytes(), &meta),
+            (None, Some(scope)) => self.place(&under.snapshot.tables, scope, frame.bytes(), &meta),
             (None, None) => Place::Nowhere,
         };
         self.pass_slowly(under, frame, meta, id, &place)
@@ -208,7 +208,8 @@ impl Core {
         let replay = &under.replay;
         if let Some((entry, rewrites)) = self.flows.whole.entry_and_rewrites(slot) {
             let current = entry.generation == under.generation && entry.epoch == under.epoch;
-            if current && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
+            let spent = is_spent(meta, &entry.program);
+            if current && !spent && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
                 let rewrite = || rewrites.of(slot);
                 let frame = match replay.forward(frame, meta, &entry.program) {
@@ -272,7 +273,10 @@ impl Core {
         if let Some(mut right) = right {
             let (program, rewrite) = (&mut right.program, &right.rewrite);
             if right.epoch == *epoch {
-                self.flows.count(place, frame.len(), self.now_ms);
+                // It is no use of the next hop, which a flow in use keeps being asked for.
+                if !is_spent(&meta, program) {
+                    self.flows.count(place, frame.len(), self.now_ms);
+                }
                 known = Some((right.program, right.rewrite));
             } else if walker.forward_again(scope, frame.bytes(), &meta, program, rewrite, self.now) {
                 // Only the forwarding tables moved: only the forwarding was asked again.
@@ -287,9 +291,13 @@ impl Core {
                 self.counters.flow_misses.add(1);
                 match walker.walk(scope, frame.bytes(), &meta, self.now, &mut self.path) {
                     Walk::Program { program, rewrite, cache } => {
-                        if cache {
+                        // Where ports decide, a fragment's whole key does not know them.
+                        let knows = meta.fragment == FragmentKind::Whole
+                            || !scope.chained
+                            || matches!(place, Place::Compact(..));
+                        if cache && knows {
                             self.flows.put(place, &program, &rewrite, stamp, frame.len(), replay);
-                        } else if cached.is_some() {
+                        } else if cached.is_some() && !is_spent(&meta, &program) {
                             self.flows.remove(place);
                         }
                         (program, rewrite)
@@ -325,11 +333,16 @@ impl Core {
         let Some(known) = snapshot.pipeline.scope(scope) else {
             return self.drop_frame(frame, DropReason::NotConfigured);
         };
-        let place = self.place(known, frame.bytes(), &meta);
+        let place = self.place(&snapshot.tables, known, frame.bytes(), &meta);
         if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place) {
             self.counters.flow_hits.add(1);
         }
     }
+}
+
+/// Whether a packet would have to be forwarded and has no hop left.
+fn is_spent(meta: &Meta, program: &Program) -> bool {
+    meta.ttl <= 1 && program.ops.contains(Ops::DECREMENT_TTL)
 }
 
 /// Takes the outer headers off, if admission found that they go.

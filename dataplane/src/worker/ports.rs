@@ -23,6 +23,8 @@ pub(super) struct OpenPort {
     pub(super) settings: Port,
     /// `None` while the device is gone.
     pub(super) io: Option<Box<dyn io::Port>>,
+    /// Whether it was there and had a carrier when that was looked at last.
+    pub(super) carrier: bool,
     /// What it was when it was opened last.
     pub(super) info: io::PortInfo,
     /// The worker of each queue, by number.
@@ -63,6 +65,7 @@ pub(super) fn open(
     let port = OpenPort {
         id,
         settings: settings.clone(),
+        carrier: io.link().carrier,
         info: io.info().clone(),
         io: Some(io),
         queues: Vec::new(),
@@ -174,6 +177,7 @@ pub(super) fn facts_of(port: &OpenPort) -> PortFacts {
         mac: port.info.mac,
         mtu: u16::try_from(port.info.mtu).unwrap_or(u16::MAX),
         kernel_neighbours: port.settings.mode == PortMode::Shared,
+        carrier: port.carrier,
     }
 }
 

@@ -20,7 +20,7 @@ use super::status::{
 const SECOND: u64 = 1_000_000_000;
 
 impl Dataplane {
-    fn ask<T: Default>(&self, answer: impl FnOnce(&Running, &Snapshot) -> T) -> T {
+    pub(super) fn ask<T: Default>(&self, answer: impl FnOnce(&Running, &Snapshot) -> T) -> T {
         let guard = self.lock();
         match &*guard {
             Some(running) => answer(running, &running.common.snapshots.load_full()),
@@ -151,7 +151,7 @@ impl Dataplane {
                 Some(Scope { name, kind: ScopeKind::Tunnel(_), .. }) => format!("tunnel {name}"),
                 _ => format!("dev {}", snapshot.pipeline.scope_name(scope)),
             };
-            let rib = |(vrf, rib): &(String, crate::l3::Rib)| {
+            let rib = |(vrf, rib): &(String, Arc<crate::l3::Rib>)| {
                 rib.routes()
                     .map(|(prefix, origin, target)| RouteStatus {
                         vrf: vrf.clone(),
@@ -338,6 +338,10 @@ fn domain_name(running: &Running, snapshot: &Snapshot, domain: Domain) -> String
         Domain::Vrf(id) => format!("vrf {}", running.registry.vrf_name(id).unwrap_or("?")),
         Domain::Bridge(id) => format!("bridge {}", running.registry.bridge_name(id).unwrap_or("?")),
         Domain::CrossConnect(other) => format!("cross-connect {}", snapshot.pipeline.scope_name(other)),
+        Domain::Hop(id) => {
+            let hop = snapshot.pipeline.hop(id).map_or("?", |hop| hop.name.as_str());
+            format!("hop {hop}")
+        }
     }
 }
 

@@ -386,6 +386,7 @@ impl Core {
         }
         let source = match scope.domain {
             Domain::Vrf(vrf) => self.error_source(snapshot, vrf, scope, tuple.source),
+            Domain::Hop(_) => source_behind_hop(snapshot, scope, packet, tuple.source),
             // Without an address of its own in the bridge domain the answer comes, as Linux does it, from the address that
             // the packet was sent to.
             Domain::Bridge(_) | Domain::CrossConnect(_) => Some(tuple.destination),
@@ -401,7 +402,8 @@ impl Core {
         if made {
             match scope.domain {
                 Domain::Vrf(vrf) => self.originate(snapshot, vrf, &out),
-                Domain::Bridge(_) | Domain::CrossConnect(_) => {
+                // The hop sees the error too, and on its other side it is translated as what it is about was.
+                Domain::Bridge(_) | Domain::CrossConnect(_) | Domain::Hop(_) => {
                     self.send_back(snapshot, scope, packet, meta, &out);
                 }
             }
@@ -503,4 +505,14 @@ impl Core {
             Err(reason) => self.drop_frame(frame, reason),
         }
     }
+}
+
+/// Source of an ICMP error about a packet that came back from an attached hop: an address of the interface that it came to weir
+/// by, which its Ethernet destination tells; else of any of the VRF.
+fn source_behind_hop(snapshot: &Snapshot, scope: &Scope, packet: &[u8], to: IpAddr) -> Option<IpAddr> {
+    let vrf = snapshot.pipeline.vrf_of(scope)?;
+    let all = snapshot.pipeline.scopes.iter().flatten().filter_map(|scope| scope.interface.as_ref());
+    let of_vrf = || all.clone().filter(|interface| interface.vrf == vrf);
+    let sent_to = of_vrf().find(|interface| packet.get(..6) == Some(&interface.mac.0));
+    l3::source_in_vrf(sent_to.or_else(|| of_vrf().next())?, of_vrf(), to)
 }

@@ -293,6 +293,45 @@ pub struct AddressStatus {
     pub resting: u32,
 }
 
+/// One chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChainStatus {
+    /// Its name.
+    pub name: String,
+    /// Its hops, in forward order.
+    pub hops: Vec<HopStatus>,
+}
+
+/// One hop of a chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct HopStatus {
+    /// Its name.
+    pub name: String,
+    /// Kind of a service, such as "firewall"; "attached" of what is outside.
+    pub kind: &'static str,
+    /// Of an attached hop: "up"; "down" if packets are dropped, "open" if they pass it by; "unused" if nothing is sent into its chain.
+    pub state: Option<&'static str>,
+    /// Of an attached hop: its interfaces.
+    pub attach: Vec<String>,
+    /// What its ports have sent and received.
+    pub traffic: Vec<HopTraffic>,
+}
+
+/// What went out to an attached hop in one direction, and came back: all that its ports carried, other VLANs included.
+#[derive(Clone, Debug, Serialize)]
+pub struct HopTraffic {
+    /// "forward" or "reverse"; "both" of a hop with one arm.
+    pub direction: &'static str,
+    /// Packets sent to it.
+    pub out_packets: u64,
+    /// Bytes sent to it.
+    pub out_bytes: u64,
+    /// Packets that came back.
+    pub back_packets: u64,
+    /// Bytes that came back.
+    pub back_bytes: u64,
+}
+
 /// Compiled pipeline of one scope.
 #[derive(Clone, Debug, Serialize)]
 pub struct PipelineStatus {

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod cross_connect;
+mod hop;
 mod lifecycle;
 mod mtu;
 mod nat;

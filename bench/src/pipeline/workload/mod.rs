@@ -212,7 +212,6 @@ pub(super) const ALL: &[Workload] = &[
         traffic: Traffic::FromMany,
         configure: |flows| whole_chain(flows, 1000),
         first: true,
-        counted: false,
         ..PLAIN
     },
 ];

@@ -275,6 +275,35 @@ fn truncation(list: &Value, limit: usize) -> String {
     }
 }
 
+pub(super) fn chains(answer: &Value) -> String {
+    let mut table = Table::new(&[
+        ("CHAIN", Left),
+        ("HOP", Left),
+        ("KIND", Left),
+        ("STATE", Left),
+        ("INTERFACES", Left),
+        ("DIRECTION", Left),
+        ("OUT", Right),
+        ("OUT-BYTES", Right),
+        ("BACK", Right),
+        ("BACK-BYTES", Right),
+    ]);
+    for chain in items(&answer["chains"]) {
+        for hop in items(&chain["hops"]) {
+            let own = [&chain["name"], &hop["name"], &hop["kind"], &hop["state"], &hop["attach"]].map(cell);
+            let mut traffic = items(&hop["traffic"]).iter();
+            let first = traffic.next().unwrap_or(&Value::Null);
+            let keys = ["direction", "out_packets", "out_bytes", "back_packets", "back_bytes"];
+            table.row(own.into_iter().chain(keys.map(|key| cell(&first[key]))));
+            for more in traffic {
+                let blank = std::iter::repeat_n(String::new(), 5);
+                table.row(blank.chain(keys.map(|key| cell(&more[key]))));
+            }
+        }
+    }
+    table.render("no chains")
+}
+
 pub(super) fn pipeline(answer: &Value) -> String {
     let scopes = items(&answer["pipeline"]);
     if scopes.is_empty() {

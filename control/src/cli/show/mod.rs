@@ -62,6 +62,8 @@ enum What {
     Sessions(Limit),
     /// Address translation: bindings, and ports of external addresses in use
     Nat(Limit),
+    /// Chains: their hops in order; of attached hops the interfaces, the state, and what went out and came back
+    Chains,
     /// The compiled pipeline: which header fields are in each scope's flow key, and why
     Pipeline,
     /// Every bounded table: entries in use, and the bound
@@ -106,6 +108,7 @@ impl What {
             Self::Flows(limit) => return format!("/v1/flows?limit={}", limit.limit),
             Self::Sessions(limit) => return format!("/v1/sessions?limit={}", limit.limit),
             Self::Nat(limit) => return format!("/v1/nat?limit={}", limit.limit),
+            Self::Chains => "chains",
             Self::Pipeline => "pipeline",
             Self::Memory => "tables",
             Self::Config => "config",
@@ -128,6 +131,7 @@ impl What {
             Self::Flows(limit) => lists::flows(answer, limit.limit),
             Self::Sessions(limit) => lists::sessions(answer, limit.limit),
             Self::Nat(limit) => lists::nat(answer, limit.limit),
+            Self::Chains => lists::chains(answer),
             Self::Pipeline => lists::pipeline(answer),
             Self::Memory => lists::memory(answer),
             Self::Config => config::config(answer),

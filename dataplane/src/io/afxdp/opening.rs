@@ -11,16 +11,38 @@ use weir_config::{PortMode, XdpMode, XskMap};
 use super::device::{Device, Membership, QueueCounts};
 use super::error::{OpenError, explain, may_lock_memory, missing_capabilities, missing_for_sockets};
 use super::plugin;
-use super::port::{OpenOptions, XdpObtained, largest_mtu};
+use super::port::{LINK_OVERHEAD, OpenOptions, XdpObtained, largest_mtu};
 use super::program::{AttachMode, Attachment, Program, SocketMap, attached_generically};
 use super::queue::AfXdpQueue;
 use super::socket::{Binding, RingSizes, XskSocket};
-use crate::frame::{FramePool, PageKind};
+use crate::frame::{FramePool, HEADROOM, PageKind};
 use crate::io::{Backend, PortInfo};
 
 /// What a dedicated port joins.
 pub(super) fn membership(promiscuous: bool) -> Membership {
     if promiscuous { Membership::Promiscuous } else { Membership::AllMulticast }
+}
+
+/// Whether every frame fits the buffer that a driver makes of a chunk in zero-copy mode. Some count buffers in whole KB, rounded
+/// down, and a device goes on in the next one with a frame that does not fit: its two pieces would come as two frames.
+fn check_buffers(device: &str, driver: &str, frame_size: u16, mtu: u32) -> Result<(), String> {
+    let buffer = |frame_size: u16| match driver {
+        "igb" | "igc" => (frame_size - HEADROOM) & !1023,
+        _ => frame_size - HEADROOM,
+    };
+    let limit = |frame_size| u32::from(buffer(frame_size)).saturating_sub(LINK_OVERHEAD);
+    if mtu <= limit(frame_size) {
+        return Ok(());
+    }
+    let remedy = if frame_size < 4096 && mtu <= limit(4096) {
+        "set memory.frame-size = 4096".to_owned()
+    } else {
+        format!("lower the MTU: `ip link set {device} mtu {}`", limit(frame_size))
+    };
+    Err(format!(
+        "{driver} makes receive buffers of {} bytes of frames of {frame_size}, too small for an MTU of {mtu}; {remedy}",
+        buffer(frame_size)
+    ))
 }
 
 /// Sockets that are bound, and how frames get to them.
@@ -201,6 +223,10 @@ impl<'a> Opening<'a> {
 
     /// Binds a socket to every receive queue. The first registers the memory for this device, the others share it.
     fn bind(&self, zero_copy: bool) -> Result<(XdpObtained, Vec<AfXdpQueue>), String> {
+        if zero_copy {
+            let mtu = self.device.mtu().map_err(|error| error.to_string())?;
+            check_buffers(&self.options.device, &self.device.driver(), self.pool.memory().frame_size(), mtu)?;
+        }
         // The sockets of a mode that was refused were never bound, which looks like a device that is gone.
         self.gone.store(false, Ordering::Release);
         let mut queues: Vec<AfXdpQueue> = Vec::new();
@@ -224,7 +250,8 @@ impl<'a> Opening<'a> {
         let say = |action: &str, error: io::Error| format!("queue {number}: {action}: {}", explain(&error));
         let socket = XskSocket::new(self.pool.memory(), first.is_none(), self.sizes())
             .map_err(|error| say("making a socket", error))?;
-        let queue = AfXdpQueue::new(socket, number, zero_copy, self.pool, &self.gone);
+        let queue =
+            AfXdpQueue::new(socket, number, zero_copy.then_some(self.device.ifindex), self.pool, &self.gone);
         if queue.lent() < queue.fill_size() {
             return Err(format!("queue {number}: no free frames for its fill ring; raise memory.frames"));
         }
@@ -296,6 +323,20 @@ impl<'a> Opening<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zero_copy_is_refused_where_a_device_would_cut_frames() {
+        assert_eq!(check_buffers("eth1", "igb", 4096, 1500), Ok(()));
+        assert_eq!(check_buffers("eth1", "ice", 2048, 1500), Ok(()));
+        assert_eq!(check_buffers("eth1", "igc", 2048, 1002), Ok(()));
+        assert_eq!(
+            check_buffers("eth1", "igb", 2048, 1500).unwrap_err(),
+            "igb makes receive buffers of 1024 bytes of frames of 2048, too small for an MTU of 1500; set \
+             memory.frame-size = 4096"
+        );
+        let error = check_buffers("eth1", "igb", 4096, 3500).unwrap_err();
+        assert!(error.ends_with("lower the MTU: `ip link set eth1 mtu 3050`"), "{error}");
+    }
 
     #[test]
     fn ring_sizes_are_powers_of_two_and_the_fill_ring_is_twice_the_receive_ring() {

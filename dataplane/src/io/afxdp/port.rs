@@ -19,7 +19,7 @@ use crate::frame::{Frame, FramePool, HEADROOM};
 use crate::io::{LinkState, Port, PortCounters, PortInfo};
 
 /// Ethernet header and two VLAN tags.
-const LINK_OVERHEAD: u32 = 14 + 2 * 4;
+pub(super) const LINK_OVERHEAD: u32 = 14 + 2 * 4;
 
 /// How a device is opened.
 #[derive(Clone, Debug)]

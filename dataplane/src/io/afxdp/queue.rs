@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::program::SocketMap;
 use super::ring::Descriptor;
-use super::socket::{Kick, XskSocket};
+use super::socket::{Kick, XskSocket, await_release};
 use crate::frame::{BURST, Frame, FrameCache, FramePool};
 use crate::io::{PortQueue, QueueCounters};
 
@@ -19,8 +19,8 @@ const STATISTICS_EVERY: u32 = 1 << 16;
 const SHORTEST: usize = 14;
 /// How long closing waits for frames that the kernel is sending.
 const DRAIN: Duration = Duration::from_millis(50);
-/// How long a driver may still write to memory after a zero-copy socket was closed: the kernel does that in the background.
-const ZERO_COPY_GRACE: Duration = Duration::from_millis(100);
+/// How long the kernel may take to take a closed zero-copy socket's queue away from the driver.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// One receive/transmit queue pair of an [`AfXdpPort`](super::AfXdpPort), for one worker to poll.
 #[derive(Debug)]
@@ -34,7 +34,8 @@ pub struct AfXdpQueue {
     queue: u32,
     /// Where the program finds the socket.
     sockets: Option<SocketMap>,
-    zero_copy: bool,
+    /// The device whose driver itself uses the frames.
+    zero_copy: Option<u32>,
     transmits: bool,
     /// log2 of the chunk size.
     shift: u32,
@@ -84,12 +85,12 @@ impl Lent {
 }
 
 impl AfXdpQueue {
-    /// A queue over a socket that is not bound yet. Its fill ring is filled from the pool. `zero_copy`: whether it is
-    /// going to be bound so.
+    /// A queue over a socket that is not bound yet. Its fill ring is filled from the pool. `zero_copy`: the index
+    /// of the device that it is going to be bound to so.
     pub(super) fn new(
         socket: XskSocket,
         queue: u32,
-        zero_copy: bool,
+        zero_copy: Option<u32>,
         pool: &Arc<FramePool>,
         gone: &Arc<AtomicBool>,
     ) -> Self {
@@ -232,8 +233,9 @@ impl AfXdpQueue {
         }
     }
 
-    /// Stops sending, waits at most 50 ms for what is being sent, closes the socket and takes every chunk back; zero-copy
-    /// sockets take 100 ms more while their device is there.
+    /// Stops sending, waits at most 50 ms for what is being sent, closes the socket and takes every chunk back. Of a
+    /// zero-copy socket, once the driver has let go of them; if it does not, they are lost: no frame is used that a device
+    /// may still write to.
     fn shut(&mut self) {
         if self.socket.is_none() {
             return;
@@ -259,11 +261,13 @@ impl AfXdpQueue {
         }
         let alive = self.alive();
         self.socket = None;
-        if self.zero_copy && alive {
-            std::thread::sleep(ZERO_COPY_GRACE);
+        self.sending = 0;
+        if let Some(ifindex) = self.zero_copy.filter(|_| alive) {
+            if !await_release(ifindex, self.queue, RELEASE) {
+                return;
+            }
         }
         self.lent.take_all().for_each(|chunk| pool.give_chunk(chunk));
-        self.sending = 0;
     }
 }
 

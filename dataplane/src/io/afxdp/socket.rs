@@ -2,7 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use weir_config::HugePages;
 
 use super::ring::{ConsumerRing, Descriptor, ProducerRing};
 use crate::frame::FrameMemory;
@@ -10,6 +13,8 @@ use crate::frame::FrameMemory;
 /// How many packets one send call may push through the kernel's copying path (Linux 6.17; 32 without it).
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 const TX_BUDGET: u32 = 256;
+/// How long a driver is given to let go of a queue where it cannot be asked.
+const BLIND_RELEASE: Duration = Duration::from_millis(200);
 
 /// Sizes of the rings of a socket, in entries; powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -183,6 +188,28 @@ impl From<isize> for Kick {
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::ENXIO | libc::ENODEV | libc::EBADF) => Self::Gone,
             _ => Self::Fine,
+        }
+    }
+}
+
+/// Waits until the kernel has taken a queue away from the driver, which it does in the background after the zero-copy socket
+/// was closed: until then the device may write to the memory that was registered. False if it did not within `patience`.
+pub(super) fn await_release(ifindex: u32, queue: u32, patience: Duration) -> bool {
+    // Nothing tells of it. But a queue that still has its memory takes no other, not even one in copy mode, of which the driver
+    // learns nothing.
+    const SIZES: RingSizes = RingSizes { fill: 64, receive: 64, transmit: 64 };
+    static MEMORY: OnceLock<Option<&'static FrameMemory>> = OnceLock::new();
+    let memory = *MEMORY.get_or_init(|| FrameMemory::map(1, 4096, HugePages::Never).ok());
+    let binding = Binding { ifindex, queue, zero_copy: false, shares: None, patience };
+    let bound = memory
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+        .and_then(|memory| XskSocket::new(memory, true, SIZES)?.bind(binding));
+    match bound {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => false,
+        Err(_) => {
+            std::thread::sleep(BLIND_RELEASE);
+            true
         }
     }
 }

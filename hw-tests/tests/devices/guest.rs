@@ -1,0 +1,97 @@
+//! An unmodified Linux guest as a bump in the wire: weir gives it two vhost-user network cards, and it bridges them. WEIR_GUEST
+//! names a program that runs such a guest, given the two sockets, until it is killed.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use weir_hw_tests::{Lab, Node, WeirBox};
+
+use crate::afxdp::expect_a_clean_end;
+use crate::cards::skipped;
+use crate::vfio::drives_dpdk;
+
+/// How long a guest may take from its start until it passes packets: it is emulated.
+const BOOT: Duration = Duration::from_secs(90);
+
+/// A guest that runs; killed on drop.
+struct Guest(Child);
+
+impl Guest {
+    fn start(program: &str, sockets: &[PathBuf; 2]) -> Self {
+        let mut command = Command::new(program);
+        command.args(sockets).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// alice ── weir ══ guest ══ weir ── bob: what comes from alice goes to the guest's first card, what it sends by the second to bob.
+fn lab() -> Option<(Lab, String, [PathBuf; 2], Node, Node, WeirBox)> {
+    let Some(program) = std::env::var("WEIR_GUEST").ok().filter(|value| !value.is_empty()) else {
+        skipped("set WEIR_GUEST to a program that runs a guest: hw-tests/vm/guest-in-the-wire.sh");
+        return None;
+    };
+    if !drives_dpdk() {
+        return None;
+    }
+    let lab = Lab::new();
+    let (alice, bob) = (lab.host("10.1.0.2/24 2001:db8:1::2/64"), lab.host("10.1.0.3/24 2001:db8:1::3/64"));
+    let sockets = ["first", "second"].map(|name| lab.directory().join(format!("{name}.vhost")));
+    let [first, second] = &sockets;
+    let weir = lab.weir(&format!(
+        r#"
+        [port.west]
+        device = "west"
+        mode = "dedicated"
+        [port.east]
+        device = "east"
+        mode = "dedicated"
+        [port.first]
+        device = "vdev:net_vhost0,iface={}"
+        mode = "dedicated"
+        [port.second]
+        device = "vdev:net_vhost1,iface={}"
+        mode = "dedicated"
+        [cross-connect.in]
+        ends = ["west", "first"]
+        [cross-connect.out]
+        ends = ["second", "east"]
+        "#,
+        first.display(),
+        second.display()
+    ));
+    lab.wire(&alice, &weir, "west");
+    lab.wire(&weir, &bob, "east");
+    lab.start();
+    Some((lab, program, sockets, alice, bob, weir))
+}
+
+#[test]
+fn a_guest_is_a_bump_in_the_wire_and_may_be_started_again() {
+    let Some((_lab, program, sockets, alice, bob, weir)) = lab() else { return };
+    for _ in 0..2 {
+        let guest = Guest::start(&program, &sockets);
+        alice.ping(&bob).expect_all_within(BOOT);
+        alice.ping(&bob).size(1500).df(true).count(5).expect_all();
+        alice.ping(&bob).v6().size(1500).df(true).count(5).expect_all();
+        let mut capture = bob.capture("east");
+        alice.tcp(&bob).expect_bytes(2_000_000);
+        bob.tcp(&alice).v6().expect_bytes(2_000_000);
+        capture.assert_clean_capture();
+        alice.udp(&bob).size(1400).count(1_000).rate(500).run().expect_every_one();
+        // Killed under traffic.
+        let stream = alice.udp(&bob).rate(1_000).count(2_000).start();
+        std::thread::sleep(Duration::from_millis(500));
+        drop(guest);
+        drop(stream.finish());
+        weir.counters().expect_conserved();
+    }
+    expect_a_clean_end(&weir);
+}
