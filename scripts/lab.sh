@@ -2,6 +2,7 @@
 # Runs tests in a virtual machine with emulated SR-IOV cards: docs/lab.md.
 #   scripts/lab.sh full [FILTER…]     every test, on the kernels of two Debian releases, and a guest
 #   scripts/lab.sh quick [FILTER…]    the newer kernel alone, and unless told the most telling tests
+#   scripts/lab.sh older [FILTER…]    the older kernel alone
 #   scripts/lab.sh guest              the guest behind weir alone
 #   scripts/lab.sh shell [SUITE]      a shell in the machine, test programs and weir in /run/lab
 set -euo pipefail
@@ -62,12 +63,15 @@ case $mode in
 quick)
     # The most telling ones unless told.
     (($# > 0)) || set -- frames_ weir_forwards after_sigkill
-    boot $newer "${WEIR_LAB_TIMEOUT:-280}" "${newer_modes[@]}" "FILTER=$*"
+    boot $newer "${WEIR_LAB_TIMEOUT:-400}" "${newer_modes[@]}" "FILTER=$*"
     ;;
 full)
     boot $newer "${WEIR_LAB_TIMEOUT:-600}" "${newer_modes[@]}" "FILTER=$*"
     boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
     guest
+    ;;
+older)
+    boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
     ;;
 guest)
     guest
@@ -76,7 +80,7 @@ shell)
     exec $vm/boot.sh --kernel "${1:-$newer}" --shell $vm/guest.sh "$parts/tests" "$parts/weir"
     ;;
 *)
-    echo "lab: full, quick, guest or shell, not $mode" >&2
+    echo "lab: full, quick, older, guest or shell, not $mode" >&2
     exit 2
     ;;
 esac

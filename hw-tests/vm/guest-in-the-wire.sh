@@ -19,10 +19,10 @@ if [[ ! -e $initramfs || $here/guest-init -nt $initramfs ]]; then
     mv "$initramfs.$$" "$initramfs"
 fi
 card=virtio-net-pci,romfile=,disable-legacy=on
-lab_qemu -M q35 -cpu max -smp 1 -m 192 -accel "${WEIR_LAB_ACCEL:-tcg}" -nodefaults -display none -no-reboot \
-    -object memory-backend-memfd,id=memory,size=192M,share=on -machine memory-backend=memory \
+lab_qemu -M q35 -cpu max -smp 2 -m 256 -accel "${WEIR_LAB_ACCEL:-tcg,thread=multi}" -nodefaults -display none -no-reboot \
+    -object memory-backend-memfd,id=memory,size=256M,share=on -machine memory-backend=memory \
     -chardev "socket,id=c0,path=$1,reconnect-ms=500" -netdev vhost-user,id=n0,chardev=c0 \
     -device $card,netdev=n0,mac=52:54:00:00:03:01 \
     -chardev "socket,id=c1,path=$2,reconnect-ms=500" -netdev vhost-user,id=n1,chardev=c1 \
     -device $card,netdev=n1,mac=52:54:00:00:03:02 \
-    -serial stdio -kernel "$kernel_image" -initrd "$initramfs" -append "console=ttyS0 panic=1 quiet no_timer_check" </dev/null
+    -serial stdio -kernel "$kernel_image" -initrd "$initramfs" -append "console=ttyS0 panic=1 quiet no_timer_check nohz=off" </dev/null

@@ -1,6 +1,7 @@
 //! An unmodified Linux guest as a bump in the wire: weir gives it two vhost-user network cards, and it bridges them. WEIR_GUEST
 //! names a program that runs such a guest, given the two sockets, until it is killed.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,15 +13,18 @@ use crate::cards::skipped;
 use crate::vfio::drives_dpdk;
 
 /// How long a guest may take from its start until it passes packets: it is emulated.
-const BOOT: Duration = Duration::from_secs(90);
+const BOOT: Duration = Duration::from_secs(150);
 
 /// A guest that runs; killed on drop.
 struct Guest(Child);
 
 impl Guest {
+    /// Its console goes to `guest.log` beside the sockets, where a failed lab leaves it.
     fn start(program: &str, sockets: &[PathBuf; 2]) -> Self {
+        let console = File::create(sockets[0].with_file_name("guest.log")).expect("make a log");
+        let errors = console.try_clone().expect("share a log");
         let mut command = Command::new(program);
-        command.args(sockets).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(sockets).stdin(Stdio::null()).stdout(console).stderr(errors);
         Self(command.spawn().unwrap_or_else(|e| panic!("{program}: {e}")))
     }
 }
