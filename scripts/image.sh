@@ -66,6 +66,9 @@ libraries() {
 
 if [[ -n ${drivers[*]:-} ]]; then
     triplet=$(gcc -print-multiarch)
+    # Where EAL looks for a place of its own.
+    mkdir -p "$root/var"
+    ln -s ../run "$root/var/run"
     plugins=$(echo "/usr/lib/$triplet"/dpdk/pmds-*)
     mkdir -p "$root$plugins"
     found=()

@@ -37,7 +37,7 @@ TOML
     inside run --config /etc/weir/weir.toml --log debug > "$root/tmp/log" 2>&1 &
     weir=$!
     for _ in $(seq 100); do
-        sent=$(inside show ports --json 2>/dev/null | grep -o "\"tx_frames\":[0-9]*" | cut -d: -f2 | sort -n | tail -n1) || sent=
+        sent=$(inside show ports --json 2>/dev/null | grep -o "\"tx_frames\": *[0-9]*" | tr -dc "0-9\\n" | sort -n | tail -n1) || sent=
         ((${sent:-0} < 1000)) || break
         sleep 0.1
     done
