@@ -19,5 +19,5 @@ pub use eal::{Eal, version};
 pub use error::Error;
 pub use log::{Level, set_log};
 pub use mbuf::{HEADROOM, Mbuf};
-pub use mempool::{Chunks, Mempool};
+pub use mempool::{Chunks, Mempool, Places};
 pub use thread::{enter, flush, inside, number};

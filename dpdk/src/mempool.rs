@@ -126,9 +126,46 @@ impl Mempool {
         self.frame_size
     }
 
+    /// Where its mbufs are.
+    #[inline(always)]
+    pub fn places(&self) -> Places {
+        Places { mbufs: self.mbufs, frames: self.frames }
+    }
+
     /// The chunk of an mbuf, if it is one of this pool's.
     #[inline(always)]
     pub fn chunk(&self, mbuf: Mbuf) -> Option<u32> {
+        self.places().chunk(mbuf)
+    }
+
+    /// The mbuf of a chunk.
+    ///
+    /// # Safety
+    /// The pool's memory has a chunk of that number.
+    #[inline(always)]
+    pub unsafe fn mbuf(&self, chunk: u32) -> Mbuf {
+        // SAFETY: the caller's promise.
+        unsafe { self.places().mbuf(chunk) }
+    }
+
+    /// Gives back what the calling thread keeps for itself.
+    fn flush(&self) {
+        // SAFETY: the cache is the calling thread's own, if it has one.
+        unsafe { sys::weir_mempool_flush(self.pool.as_ptr()) };
+    }
+}
+
+/// Where the mbufs of a pool are: a copy, to be kept in registers through a loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    mbufs: NonNull<u8>,
+    frames: u32,
+}
+
+impl Places {
+    /// The chunk of an mbuf, if it is one of this pool's.
+    #[inline(always)]
+    pub fn chunk(self, mbuf: Mbuf) -> Option<u32> {
         let index = mbuf.address().wrapping_sub(self.mbufs.as_ptr() as usize) >> SHIFT;
         if index < self.frames as usize { Some(index as u32) } else { None }
     }
@@ -138,16 +175,10 @@ impl Mempool {
     /// # Safety
     /// The pool's memory has a chunk of that number.
     #[inline(always)]
-    pub unsafe fn mbuf(&self, chunk: u32) -> Mbuf {
+    pub unsafe fn mbuf(self, chunk: u32) -> Mbuf {
         debug_assert!(chunk < self.frames);
         // SAFETY: the array has an mbuf for each chunk.
         Mbuf::new(unsafe { self.mbufs.add((chunk as usize) << SHIFT) })
-    }
-
-    /// Gives back what the calling thread keeps for itself.
-    fn flush(&self) {
-        // SAFETY: the cache is the calling thread's own, if it has one.
-        unsafe { sys::weir_mempool_flush(self.pool.as_ptr()) };
     }
 }
 

@@ -166,6 +166,41 @@ impl FrameMemory {
     #[inline]
     pub(crate) unsafe fn frame(&self, index: u32, start: u16, len: u16) -> Frame {
         debug_assert!(index < self.frames);
+        // SAFETY: the caller's promise.
+        unsafe { self.layout().frame(index, start, len) }
+    }
+
+    /// Where the chunks are.
+    #[inline]
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { base: self.base, bytes: self.bytes, shift: self.shift, size: self.size }
+    }
+}
+
+/// Where the chunks of a memory are: a copy, to be kept in registers through a loop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    base: NonNull<u8>,
+    bytes: usize,
+    shift: u32,
+    size: SizeTag,
+}
+
+impl Layout {
+    /// Whether the chunk of `frame` is one of this memory's.
+    #[cfg(feature = "dpdk")]
+    #[inline(always)]
+    pub(crate) fn owns(&self, frame: &Frame) -> bool {
+        (frame.chunk().as_ptr() as usize).wrapping_sub(self.base.as_ptr() as usize) < self.bytes
+    }
+
+    /// The token of chunk `index`.
+    ///
+    /// # Safety
+    /// As for [`FrameMemory::frame`].
+    #[inline(always)]
+    pub(crate) unsafe fn frame(&self, index: u32, start: u16, len: u16) -> Frame {
+        debug_assert!((index as usize) << self.shift < self.bytes);
         // SAFETY: the offset is inside the mapping; the rest is the caller's promise.
         unsafe {
             let chunk = self.base.add((index as usize) << self.shift);
