@@ -50,6 +50,15 @@ libraries() {
     while read -r path; do
         case $path in
         */ld-linux*) install -m 0755 "$path" "$root$path" ;;
+        # One file for a driver that others need, or it would be loaded twice.
+        */librte_*)
+            if [[ $(readlink -f "$path") == "$plugins"/* ]]; then
+                install -m 0644 "$(readlink -f "$path")" "$root$plugins/"
+                ln -sf "dpdk/${plugins##*/}/$(basename "$(readlink -f "$path")")" "$root/usr/lib/$triplet/${path##*/}"
+            else
+                install -m 0644 "$path" "$root/usr/lib/$triplet/${path##*/}"
+            fi
+            ;;
         *) install -m 0644 "$path" "$root/usr/lib/$triplet/${path##*/}" ;;
         esac
     done < <(ldd "$@" | sed -n 's/^[^/]*\(\/[^ ]*\) (0x.*/\1/p' | sort -u)
@@ -57,11 +66,15 @@ libraries() {
 
 if [[ -n ${drivers[*]:-} ]]; then
     triplet=$(gcc -print-multiarch)
+    # Where EAL looks for a place of its own.
+    mkdir -p "$root/var"
+    ln -s ../run "$root/var/run"
     plugins=$(echo "/usr/lib/$triplet"/dpdk/pmds-*)
     mkdir -p "$root$plugins"
     found=()
     for driver in "${drivers[@]}"; do
-        found+=("$(echo "$plugins/librte_$driver.so".[0-9][0-9])")
+        # EAL loads what has its full version in its name.
+        found+=("$(echo "$plugins/librte_$driver.so".[0-9][0-9].[0-9])")
         install -m 0644 "${found[-1]}" "$root$plugins/"
     done
     libraries "$root/usr/bin/weir" "${found[@]}"

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
 if ((${#parts[@]} == 0)); then
-    parts=(manifests image docs deb systemd)
+    parts=(manifests image full docs deb systemd)
 fi
 cargo=$HOME/.cargo/bin
 export PATH="$cargo:$PATH"

@@ -649,6 +649,17 @@ fn no_connection_loses_its_translation_when_a_hop_is_attached_or_taken_away() {
 }
 
 #[test]
+fn a_policer_and_a_translator_in_front_of_a_hop_are_asked_once_for_each_packet() {
+    let policer = "[service.calm.policer]\nrules = [{ rate = \"1pps\", burst = 10 }]\n";
+    for hops in ["\"calm\", \"out\", \"ids\"", "\"calm\", \"ids\", \"out\"", "\"out\", \"ids\", \"calm\""] {
+        let mut lab = Lab::new(hops, &format!("{TWO_ARMS}{policer}"), THROUGH);
+        let passed = (0..12).map(|_| lab.send("lan", &out().udp(4000, 53)).len()).sum::<usize>();
+        assert_eq!(passed, 10, "{hops}");
+        assert_eq!(lab.drops(), BTreeMap::from([("policed", 2)]), "{hops}");
+    }
+}
+
+#[test]
 fn what_takes_no_chain_does_not_pass_the_hop() {
     let mut lab = Lab::new("\"ids\"", TWO_ARMS, THROUGH);
     let sent = lab.send("wan", &back().udp(1, 2));

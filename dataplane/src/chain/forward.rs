@@ -25,7 +25,7 @@ impl Walker<'_> {
         now: Nanos,
     ) -> Walk {
         let hash = hash::flow_hash(packet, meta, self.tables.seed);
-        if let (Domain::Vrf(vrf), Some(tuple), 0..=1) = (scope.domain, tuple, meta.ttl) {
+        if let (Some(vrf), Some(tuple), 0..=1) = (self.pipeline.vrf_of(scope), tuple, meta.ttl) {
             return self.forward_spent(vrf, tuple.destination, hash);
         }
         let result = match scope.domain {

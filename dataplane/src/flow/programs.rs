@@ -109,6 +109,10 @@ impl Shared {
         if egress.vlan != 0 || (essence != Ops::FORWARD && essence != Ops::TUNNEL && !bridged) {
             return shared;
         }
+        // What goes to an attached hop translated is not done in one piece: nothing may be spent on it before that is known.
+        if bridged && program.ops.contains(Ops::REWRITE) {
+            return shared;
+        }
         let mut steps = if bridged { Steps::CARRY } else { Steps::FORWARD };
         steps.set(Steps::METER, program.ops.contains(Ops::METER));
         steps.set(Steps::REWRITE, program.ops.contains(Ops::REWRITE));

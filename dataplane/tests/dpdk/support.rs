@@ -13,7 +13,7 @@ use weir_dataplane::io::PortQueue;
 use weir_dataplane::io::dpdk::{DpdkOpenOptions, DpdkPort, DpdkQueue};
 
 /// How long to wait for what must happen.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// A number that no other test of this process has: for names of devices.
 pub fn unique() -> u32 {
