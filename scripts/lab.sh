@@ -22,8 +22,8 @@ trap 'rm -rf "$parts"' EXIT
 # What is run in the machine, without what only a debugger reads. WEIR_BIN names a weir that is built already.
 build() {
     local program weir=${WEIR_BIN:-}
-    # Ports on vfio-pci are driven by DPDK; the programs stand for others that work without weir.
-    scripts/ship/packages.sh dpdk dpdk-dev libdpdk-dev libclang-dev
+    # Ports on vfio-pci are driven by DPDK.
+    scripts/ship/packages.sh dpdk libdpdk-dev libclang-dev
     program=$(cargo test -p weir-hw-tests --test devices --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     [[ -x $program ]] || { cargo test -p weir-hw-tests --test devices --no-run >&2; exit 1; }
     if [[ -z $weir ]]; then

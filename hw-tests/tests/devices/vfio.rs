@@ -1,7 +1,6 @@
 //! Virtual functions on vfio-pci, driven by DPDK: alice at the far end of the card's cable, bob on the card's physical function,
 //! weir between them on two virtual functions.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -79,24 +78,6 @@ fn router(functions: &Functions) -> String {
         addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
         "#
     )
-}
-
-#[test]
-fn without_weir_testpmd_answers_on_a_virtual_function() {
-    let Some(bench) = bench() else { return };
-    let function = &bench.functions.list[0];
-    let arguments =
-        ["--in-memory", "--no-telemetry", "-l", "0,1", "--file-prefix", "weirlab", "-a", function];
-    let mut testpmd = std::process::Command::new("dpdk-testpmd");
-    testpmd.args(arguments).args(["--", "--forward-mode=icmpecho", "--auto-start", "--stats-period=1"]);
-    let started = testpmd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let Ok(mut testpmd) = started else {
-        return skipped("dpdk-testpmd is not installed");
-    };
-    bench.alice.ping("10.1.0.9").expect_all_within(LINK);
-    bench.alice.ping("10.1.0.9").size(1500).count(3).expect_all();
-    let _ = testpmd.kill();
-    let _ = testpmd.wait();
 }
 
 #[test]
