@@ -32,6 +32,8 @@ fn eal(command: &mut Command, core: usize, control: usize, buffers: u32) {
 /// # Errors
 /// What it says, or that it forwarded nothing.
 pub(super) fn measure(case: &Case, setting: &Setting) -> Result<f64, String> {
+    // testpmd does not listen on a name that is taken, and leaves its own behind.
+    let _ = std::fs::remove_file(setting.folder.join("memif.sock"));
     let mut command = Command::new("stdbuf");
     command.args(["-oL", "dpdk-testpmd"]);
     eal(&mut command, setting.core, setting.other, case.buffers());

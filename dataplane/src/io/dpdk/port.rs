@@ -11,6 +11,7 @@ use weir_dpdk::{About, Device, Eal, Obtained, Settings};
 use super::error::OpenError;
 use super::pool::mempool;
 use super::queue::DpdkQueue;
+use super::stale;
 use crate::frame::FramePool;
 use crate::io::afxdp::largest_mtu;
 use crate::io::{Backend, LinkState, Port, PortCounters, PortInfo};
@@ -131,6 +132,7 @@ impl DpdkPort {
         pool: &Arc<FramePool>,
     ) -> Result<(Self, Vec<DpdkQueue>), OpenError> {
         let eal = Eal::get(options.token.as_deref())?;
+        stale::remove(&options.devargs);
         let mut device = Device::probe(eal, &options.devargs)?;
         let about = device.about()?;
         let mut warnings = Vec::new();
