@@ -3,7 +3,8 @@
 #   scripts/lab.sh full [FILTER…]     every test, on the kernels of two Debian releases, and a guest
 #   scripts/lab.sh quick [FILTER…]    the newer kernel alone, and unless told the most telling tests
 #   scripts/lab.sh older [FILTER…]    the older kernel alone
-#   scripts/lab.sh guest              the guest behind weir alone
+#   scripts/lab.sh program            a DPDK program as a hop alone
+#   scripts/lab.sh guest              a guest as a hop alone
 #   scripts/lab.sh shell [SUITE]      a shell in the machine, test programs and weir in /run/lab
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +24,7 @@ trap 'rm -rf "$parts"' EXIT
 build() {
     local program weir=${WEIR_BIN:-}
     # Ports on vfio-pci are driven by DPDK.
-    scripts/ship/packages.sh dpdk libdpdk-dev libclang-dev
+    scripts/ship/packages.sh dpdk-dev libdpdk-dev libclang-dev
     program=$(cargo test -p weir-hw-tests --test devices --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
     [[ -x $program ]] || { cargo test -p weir-hw-tests --test devices --no-run >&2; exit 1; }
     if [[ -z $weir ]]; then
@@ -49,6 +50,12 @@ boot() {
     echo "lab: the kernel of $suite: done in $((SECONDS - started)) seconds"
 }
 
+# On this machine itself: a DPDK program behind weir, as it runs in a container.
+program() {
+    echo "lab: a DPDK program behind weir"
+    WEIR_BIN=$parts/weir "$parts/tests/devices" --test-threads=1 memif::
+}
+
 # On this machine itself: a guest behind weir.
 guest() {
     echo "lab: a guest behind weir"
@@ -61,17 +68,22 @@ older_modes=("WEIR_XDP_A=native copy" "WEIR_XDP_C=native copy")
 build
 case $mode in
 quick)
+    program
     # The most telling ones unless told.
     (($# > 0)) || set -- frames_ weir_forwards after_sigkill
     boot $newer "${WEIR_LAB_TIMEOUT:-400}" "${newer_modes[@]}" "FILTER=$*"
     ;;
 full)
+    program
     boot $newer "${WEIR_LAB_TIMEOUT:-600}" "${newer_modes[@]}" "FILTER=$*"
     boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
     guest
     ;;
 older)
     boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
+    ;;
+program)
+    program
     ;;
 guest)
     guest
@@ -80,7 +92,7 @@ shell)
     exec $vm/boot.sh --kernel "${1:-$newer}" --shell $vm/guest.sh "$parts/tests" "$parts/weir"
     ;;
 *)
-    echo "lab: full, quick, older, guest or shell, not $mode" >&2
+    echo "lab: full, quick, older, program, guest or shell, not $mode" >&2
     exit 2
     ;;
 esac

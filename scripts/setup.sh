@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 build=(clang gcc g++ make pkg-config libc6-dev libelf-dev zlib1g-dev)
 # For the tests of ports over DPDK: its headers and drivers, and testpmd, the peer. clang has brought libclang.
 build+=(libdpdk-dev)
-lab=(dpdk iproute2 iputils-ping ethtool tcpdump tshark util-linux procps strace)
+lab=(dpdk-dev iproute2 iputils-ping ethtool tcpdump tshark util-linux procps strace)
 
 missing=()
 for package in "${build[@]}" "${lab[@]}"; do

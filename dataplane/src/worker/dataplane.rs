@@ -34,7 +34,7 @@ pub(super) struct Running {
     pub(super) ports: BTreeMap<String, OpenPort>,
     pub(super) pool: Arc<FramePool>,
     pub(super) icmp: Arc<RateLimiter>,
-    threads: Vec<JoinHandle<()>>,
+    pub(super) threads: Vec<JoinHandle<()>>,
     events: Receiver<Event>,
     /// Snapshots that some worker may still run: freed here, on the control thread.
     pub(super) old: Vec<Arc<Snapshot>>,

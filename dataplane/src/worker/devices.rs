@@ -30,7 +30,8 @@ impl Running {
         port.carrier = false;
         let hop = serves_hop(&port.settings);
         self.release(id);
-        if hop {
+        // Once the workers are gone, nobody goes another way any more.
+        if hop && !self.threads.is_empty() {
             self.compile_again();
         }
     }

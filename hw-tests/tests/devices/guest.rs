@@ -1,4 +1,4 @@
-//! An unmodified Linux guest as a bump in the wire: weir gives it two vhost-user network cards, and it bridges them. WEIR_GUEST
+//! An unmodified Linux guest as a hop of a chain: weir gives it two vhost-user network cards, and it bridges them. WEIR_GUEST
 //! names a program that runs such a guest, given the two sockets, until it is killed.
 
 use std::fs::File;
@@ -36,7 +36,8 @@ impl Drop for Guest {
     }
 }
 
-/// alice ── weir ══ guest ══ weir ── bob: what comes from alice goes to the guest's first card, what it sends by the second to bob.
+/// alice ── weir ── bob, and the guest in the chain of what alice begins: it goes to the guest's first card, and on when it comes back
+/// by the second.
 fn lab() -> Option<(Lab, String, [PathBuf; 2], Node, Node, WeirBox)> {
     let Some(program) = std::env::var("WEIR_GUEST").ok().filter(|value| !value.is_empty()) else {
         skipped("set WEIR_GUEST to a program that runs a guest: hw-tests/vm/guest-in-the-wire.sh");
@@ -46,7 +47,7 @@ fn lab() -> Option<(Lab, String, [PathBuf; 2], Node, Node, WeirBox)> {
         return None;
     }
     let lab = Lab::new();
-    let (alice, bob) = (lab.host("10.1.0.2/24 2001:db8:1::2/64"), lab.host("10.1.0.3/24 2001:db8:1::3/64"));
+    let (alice, bob) = (lab.host("10.1.0.2/24 2001:db8:1::2/64"), lab.host("10.2.0.2/24 2001:db8:2::2/64"));
     let sockets = ["first", "second"].map(|name| lab.directory().join(format!("{name}.vhost")));
     let [first, second] = &sockets;
     let weir = lab.weir(&format!(
@@ -54,19 +55,27 @@ fn lab() -> Option<(Lab, String, [PathBuf; 2], Node, Node, WeirBox)> {
         [port.west]
         device = "west"
         mode = "dedicated"
+        addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
         [port.east]
         device = "east"
         mode = "dedicated"
+        addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
         [port.first]
         device = "vdev:net_vhost0,iface={}"
         mode = "dedicated"
         [port.second]
         device = "vdev:net_vhost1,iface={}"
         mode = "dedicated"
-        [cross-connect.in]
-        ends = ["west", "first"]
-        [cross-connect.out]
-        ends = ["second", "east"]
+        [hop.guest]
+        attach = ["first", "second"]
+        [service.edge.firewall]
+        default = "drop"
+        rules = [{{ allow = "icmp" }}, {{ allow = "icmp6" }}, {{ allow = "tcp" }}, {{ allow = "udp" }}]
+        [chain.inspected]
+        hops = ["edge", "guest"]
+        [[classify]]
+        from = "port.west"
+        chain = "inspected"
         "#,
         first.display(),
         second.display()
@@ -78,7 +87,7 @@ fn lab() -> Option<(Lab, String, [PathBuf; 2], Node, Node, WeirBox)> {
 }
 
 #[test]
-fn a_guest_is_a_bump_in_the_wire_and_may_be_started_again() {
+fn a_guest_is_a_hop_of_a_chain_and_may_be_started_again() {
     let Some((_lab, program, sockets, alice, bob, weir)) = lab() else { return };
     for _ in 0..2 {
         let guest = Guest::start(&program, &sockets);
@@ -87,7 +96,7 @@ fn a_guest_is_a_bump_in_the_wire_and_may_be_started_again() {
         alice.ping(&bob).v6().size(1500).df(true).count(5).expect_all();
         let mut capture = bob.capture("east");
         alice.tcp(&bob).expect_bytes(2_000_000);
-        bob.tcp(&alice).v6().expect_bytes(2_000_000);
+        alice.tcp(&bob).v6().expect_bytes(2_000_000);
         capture.assert_clean_capture();
         alice.udp(&bob).size(1400).count(1_000).rate(500).run().expect_every_one();
         // Killed under traffic.

@@ -7,4 +7,5 @@ mod afxdp;
 mod cards;
 mod functions;
 mod guest;
+mod memif;
 mod vfio;
