@@ -69,6 +69,8 @@ build
 case $mode in
 quick)
     program
+    # On the kernel that is there already.
+    WEIR_GUEST_KERNEL=$newer guest
     # The most telling ones unless told.
     (($# > 0)) || set -- frames_ weir_forwards after_sigkill
     boot $newer "${WEIR_LAB_TIMEOUT:-400}" "${newer_modes[@]}" "FILTER=$*"
