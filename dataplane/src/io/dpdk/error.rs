@@ -6,6 +6,14 @@ pub enum OpenError {
     /// DPDK, its driver or the device refused something.
     #[error("{0}")]
     Dpdk(#[from] weir_dpdk::Error),
+    /// A PCI function that is not there, or is the kernel's.
+    #[error("DPDK device `{device}`: {}", unbound(driver.as_deref()))]
+    Unbound {
+        /// Its address.
+        device: String,
+        /// The driver that it is bound to; `None`: there is no such function, or it has none.
+        driver: Option<String>,
+    },
     /// The MTU asked for does not fit a frame.
     #[error(
         "DPDK device `{device}`: an MTU of {mtu} does not fit a frame of {frame_size} bytes, which holds an MTU of at most {limit}; {}",
@@ -35,6 +43,13 @@ pub enum OpenError {
         /// Free frames.
         available: usize,
     },
+}
+
+fn unbound(driver: Option<&str>) -> String {
+    match driver {
+        Some(driver) => format!("it is bound to {driver}; bind it to vfio-pci"),
+        None => "there is no such function, or it has no driver; bind it to vfio-pci".to_owned(),
+    }
 }
 
 fn remedy(mtu: u32, limit: u32) -> String {

@@ -131,6 +131,7 @@ impl DpdkPort {
         options: &DpdkOpenOptions,
         pool: &Arc<FramePool>,
     ) -> Result<(Self, Vec<DpdkQueue>), OpenError> {
+        check_driver(&options.devargs)?;
         let eal = Eal::get(options.token.as_deref())?;
         stale::remove(&options.devargs);
         let mut device = Device::probe(eal, &options.devargs)?;
@@ -179,6 +180,25 @@ impl DpdkPort {
             .map(|queue| DpdkQueue::new(Arc::clone(&shared), port, queue, mempool, pool))
             .collect();
         Ok((Self { info, shared, client, connected: AtomicBool::new(carrier) }, queues))
+    }
+}
+
+/// Drivers of the kernel that let DPDK drive a function.
+const LETTING: [&str; 4] = ["vfio-pci", "uio_pci_generic", "igb_uio", "mlx5_core"];
+
+/// Whether a PCI function, if it is one, is DPDK's to drive. Asked before DPDK is: what it does not find, it reports as an error of its own
+/// at each try.
+fn check_driver(devargs: &str) -> Result<(), OpenError> {
+    let address = devargs.split(',').next().unwrap_or_default();
+    let Some(weir_config::DeviceName::Pci(address)) = weir_config::DeviceName::parse_value(address) else {
+        return Ok(());
+    };
+    let driver =
+        std::fs::read_link(format!("/sys/bus/pci/devices/{}/driver", address.to_ascii_lowercase())).ok();
+    let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    match driver {
+        Some(driver) if LETTING.contains(&driver.as_str()) => Ok(()),
+        driver => Err(OpenError::Unbound { device: address.to_owned(), driver }),
     }
 }
 
@@ -321,6 +341,13 @@ mod tests {
         assert!(may_have(&about((68, u16::MAX), 1518), 1500));
         assert!(may_have(&about((68, 9710), 9728), 9000));
         assert!(!may_have(&about((68, 9710), 9728), 9711));
+    }
+
+    #[test]
+    fn a_function_that_is_not_there_is_not_asked_of_dpdk() {
+        let error = check_driver("ffff:ff:1f.7").unwrap_err().to_string();
+        assert!(error.contains("`ffff:ff:1f.7`: there is no such function, or it has no driver"), "{error}");
+        assert!(check_driver("net_null0,size=64").is_ok());
     }
 
     #[test]
