@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use weir_config::Port;
 
 use crate::decision::PortId;
+use crate::io::Backend;
 use crate::snapshot::Snapshot;
 
 use super::dataplane::Running;
@@ -16,6 +17,9 @@ const REOPEN: Duration = Duration::from_millis(500);
 const BRIEFLY: Duration = Duration::from_millis(50);
 /// How often MTUs and carriers are looked at.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// How often links are looked at where nobody tells of their changes: those of DPDK's devices.
+const LOOK_CLOSER: Duration = Duration::from_millis(100);
 
 impl Running {
     /// The device of a port is gone: its other queues are taken back. A port that has been opened again since is not meant.
@@ -79,7 +83,8 @@ impl Running {
         if self.next_look > Instant::now() {
             return;
         }
-        self.next_look = Instant::now() + LOOK;
+        let untold = self.ports.values().any(|port| port.info.backend == Backend::Dpdk);
+        self.next_look = Instant::now() + if untold { LOOK_CLOSER } else { LOOK };
         let mut changed = false;
         for port in self.ports.values_mut() {
             let link = port.io.as_ref().map(|io| io.link()).filter(|link| link.present);

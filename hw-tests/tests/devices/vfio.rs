@@ -148,7 +148,6 @@ fn under_traffic(bench: &Bench, work: impl FnOnce()) {
 }
 
 #[test]
-#[ignore = "weir does not yet notice that the physical function of a VF was reset: the port has to be opened again"]
 fn a_reset_of_the_physical_function_under_traffic_is_survived() {
     let Some((bench, weir)) = with_weir() else { return };
     bench.alice.ping(&bench.bob).expect_all_within(LINK);

@@ -109,13 +109,34 @@ fn drain(port: u16, queue: u16) {
     }
 }
 
+/// When a device has to be made anew because of its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    Never,
+    /// A client of memif cannot connect again by itself.
+    WhenDown,
+    /// A VF loses its link when its PF is reset, and then has to be set up from the start. Not every driver tells of a reset.
+    WhenBack,
+}
+
+impl Anew {
+    fn of(driver: &str, devargs: &str) -> Self {
+        match driver {
+            "net_memif" if !devargs.contains("role=server") => Self::WhenDown,
+            "net_e1000_igb_vf" | "net_ixgbe_vf" => Self::WhenBack,
+            _ => Self::Never,
+        }
+    }
+}
+
 /// The control side of a DPDK port. The device is closed with the last of its queues.
 #[derive(Debug)]
 pub struct DpdkPort {
     info: PortInfo,
     shared: Arc<Shared>,
-    /// A device of the driver net_memif that has connected to its peer, and cannot connect again by itself.
-    client: bool,
+    anew: Anew,
+    /// Whether it had a carrier when it was looked at last, and whether it ever had.
+    carrier: AtomicBool,
     connected: AtomicBool,
 }
 
@@ -168,7 +189,7 @@ impl DpdkPort {
             warnings,
             carrier,
         };
-        let client = about.driver == "net_memif" && !options.devargs.contains("role=server");
+        let anew = Anew::of(&about.driver, &options.devargs);
         let shared = Arc::new(Shared {
             port,
             about,
@@ -179,7 +200,7 @@ impl DpdkPort {
         let queues = (0..queues)
             .map(|queue| DpdkQueue::new(Arc::clone(&shared), port, queue, mempool, pool))
             .collect();
-        Ok((Self { info, shared, client, connected: AtomicBool::new(carrier) }, queues))
+        Ok((Self { info, shared, anew, carrier: carrier.into(), connected: carrier.into() }, queues))
     }
 }
 
@@ -285,10 +306,15 @@ impl Port for DpdkPort {
         let guard = self.shared.device();
         let link = guard.as_ref().and_then(|device| device.link().ok());
         let carrier = link.is_some_and(|link| link.up);
-        if self.client && self.connected.swap(carrier, Ordering::Relaxed) && !carrier {
-            if let Some(device) = &*guard {
-                device.give_up();
-            }
+        let before = self.carrier.swap(carrier, Ordering::Relaxed);
+        let ever = self.connected.fetch_or(carrier, Ordering::Relaxed);
+        let lost = match self.anew {
+            Anew::Never => false,
+            Anew::WhenDown => before && !carrier,
+            Anew::WhenBack => ever && !before && carrier,
+        };
+        if let Some(device) = guard.as_ref().filter(|_| lost) {
+            device.give_up();
         }
         let present = guard.is_some() && !Device::gone(self.shared.port);
         LinkState { present, carrier: present && carrier, mtu: if present { self.info.mtu } else { 0 } }
@@ -348,6 +374,13 @@ mod tests {
         let error = check_driver("ffff:ff:1f.7").unwrap_err().to_string();
         assert!(error.contains("`ffff:ff:1f.7`: there is no such function, or it has no driver"), "{error}");
         assert!(check_driver("net_null0,size=64").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_go_on_by_itself_is_made_anew() {
+        assert_eq!(Anew::of("net_memif", "net_memif0,role=client,socket=/a"), Anew::WhenDown);
+        assert_eq!(Anew::of("net_memif", "net_memif0,role=server,socket=/a"), Anew::Never);
+        assert_eq!(Anew::of("net_e1000_igb_vf", "0000:01:10.0"), Anew::WhenBack);
     }
 
     #[test]
