@@ -69,8 +69,9 @@ fn an_idle_worker_naps_where_nothing_can_wake_it() {
     let before = busiest();
     std::thread::sleep(Duration::from_millis(500));
     let turns = busiest() - before;
-    // It would turn 5 times if it blocked, and some hundred thousand times if it span.
-    assert!((50..10_000).contains(&turns), "{turns} turns in half a second");
+    // It would turn 5 times if it blocked, and a million times or so if it span. After each packet that it announces itself with it polls
+    // for two milliseconds, which is ten thousand turns on a quick machine.
+    assert!((50..200_000).contains(&turns), "{turns} turns in half a second");
     let stopped = dataplane.stop().unwrap();
     assert_eq!(stopped.free_frames, stopped.frames);
 }
