@@ -72,7 +72,7 @@ quick)
     # On the kernel that is there already.
     WEIR_GUEST_KERNEL=$newer guest
     # The most telling ones unless told.
-    (($# > 0)) || set -- frames_ weir_forwards after_sigkill a_reset_of
+    (($# > 0)) || set -- frames_ weir_forwards after_sigkill
     boot $newer "${WEIR_LAB_TIMEOUT:-400}" "${newer_modes[@]}" "FILTER=$*"
     ;;
 full)
