@@ -62,22 +62,10 @@ fn with_weir() -> Option<(Bench, WeirBox)> {
 
 fn router(functions: &Functions) -> String {
     let [west, east] = functions.list.as_slice() else { panic!("two functions, not {functions:?}") };
-    format!(
-        r#"
-        [workers]
-        cores = [0]
-        [memory]
-        frame-size = 4096
-        [port.west]
-        device = "pci:{west}"
-        mode = "dedicated"
-        addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
-        [port.east]
-        device = "pci:{east}"
-        mode = "dedicated"
-        addresses = ["10.2.0.1/24", "2001:db8:2::1/64"]
-        "#
-    )
+    let device = |name: &str| format!("device = \"{name}\"");
+    ROUTER
+        .replace(&device("west"), &device(&format!("pci:{west}")))
+        .replace(&device("east"), &device(&format!("pci:{east}")))
 }
 
 #[test]
