@@ -208,21 +208,22 @@ fn a_configmap_that_the_kubelet_swaps_is_loaded_and_a_bad_one_is_refused_with_it
     eventually("the watch", || metric("weir_config_watched 1"));
 
     map.update(&config("10.0.0.2"));
-    eventually("generation 2", || weir.generation() == 2);
-    assert_eq!(weir.address(), "10.0.0.2/24");
+    // What a change did is told bit by bit: the generation first, the metric and the log last.
+    eventually("the new address", || weir.address() == "10.0.0.2/24");
+    assert_eq!(weir.generation(), 2);
 
     map.update(&config("10.0.0.3").replace("mode", "mood"));
     eventually("the metric", || metric("weir_config_current 0"));
     assert!(metric("weir_config_changes_total{result=\"refused\"} 1"));
     assert_eq!((weir.generation(), weir.address()), (2, "10.0.0.2/24".to_owned()));
     let place = format!("{}:3:1: error[unknown-key]", map.file().display());
-    assert!(weir.log().contains(&place), "{place} is not in\n{}", weir.log());
-    assert!(weir.log().contains("generation 2 goes on"), "{}", weir.log());
+    eventually(&place, || weir.log().contains(&place));
+    eventually("the word on what goes on", || weir.log().contains("generation 2 goes on"));
     assert_eq!(probe(HEALTH, "/readyz").0, 200, "what runs goes on running");
 
     map.update(&config("10.0.0.4"));
     eventually("generation 3", || weir.generation() == 3);
-    assert!(metric("weir_config_current 1"));
+    eventually("the metric", || metric("weir_config_current 1"));
     // The same text again is no change.
     map.update(&config("10.0.0.4"));
     map.update(&config("10.0.0.5"));
