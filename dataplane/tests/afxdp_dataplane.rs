@@ -402,6 +402,29 @@ fn stopping_under_full_load_is_quick_and_gives_every_frame_back() {
 }
 
 #[test]
+fn what_comes_while_weir_starts_finds_every_port_able_to_send() {
+    if !privileged("what_comes_while_weir_starts_finds_every_port_able_to_send") {
+        return;
+    }
+    let _turn = alone();
+    let site = Site::new(1);
+    let taps = site.taps();
+    let traffic = Traffic::default();
+    std::thread::scope(|scope| {
+        let _ending = Ending(&traffic);
+        traffic.flood(scope, &taps[0], 0, 1);
+        traffic.flood(scope, &taps[2], 2, 1);
+        for _ in 0..5 {
+            assert_eq!(site.dataplane.apply(&site.config(SPARE)).unwrap(), 1);
+            site.serve_until("traffic", || site.dataplane.counters().received > 1000);
+            let counters = site.dataplane.counters();
+            assert_eq!(counters.dropped.get("interface_down"), None, "{counters:?}");
+            site.stop();
+        }
+    });
+}
+
+#[test]
 fn a_configuration_that_is_refused_disturbs_no_packet() {
     if !privileged("a_configuration_that_is_refused_disturbs_no_packet") {
         return;

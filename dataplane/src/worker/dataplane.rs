@@ -210,7 +210,10 @@ impl Running {
         let shared = Shared::new(config, cores.len(), seed);
         let clock = Clock::start();
         let config = Arc::new(config.clone());
-        let snapshot = Snapshot::compile(&config, &facts(&ports), &mut registry, &shared, 1, clock.now())?;
+        // What workers run until every port is dealt.
+        let nothing = Arc::new(Config { limits: config.limits.clone(), ..Config::default() });
+        let idle = Snapshot::compile(&nothing, &BTreeMap::new(), &mut registry, &shared, 0, clock.now())?;
+        let first = Snapshot::compile(&config, &facts(&ports), &mut registry, &shared, 1, clock.now())?;
         let icmp = Arc::new(RateLimiter::new(config.limits.icmp_errors_per_second));
         let (events_in, events) = crossbeam_channel::unbounded();
         let mut parts = Vec::new();
@@ -232,7 +235,7 @@ impl Running {
             parts.push((engine, mail, *core));
         }
         let common = Arc::new(Common {
-            snapshots: ArcSwap::from_pointee(snapshot),
+            snapshots: ArcSwap::from_pointee(idle),
             senders: (0..MAX_PORTS).map(|_| std::sync::atomic::AtomicU16::new(NOBODY)).collect(),
             doors,
             events: events_in,
@@ -264,9 +267,11 @@ impl Running {
             running.stop();
             return Err(error);
         }
+        // No port receives before all of them can send.
         for (name, opened) in queues {
             running.deal(&name, opened, 1);
         }
+        running.publish(first);
         Ok(running)
     }
 
