@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use support::{SOON, Tap, Wire, privileged, run};
+use support::{SOON, Tap, Wire, privileged};
 use weir_config::{Config, Cores, Idle};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::worker::status::{Counters, Stopped, WorkerStatus};
@@ -529,14 +529,14 @@ fn a_port_that_does_not_drain_is_counted_and_holds_up_no_other() {
         let (_noise, _ending) = (Ending(&noise), Ending(&traffic));
         traffic.count(scope, &taps[2]);
         traffic.stream(scope, &taps[0], 0, 2);
-        run(&format!("ip link set {} down", site.wires[1].device));
+        site.wires[1].down();
         noise.flood(scope, &taps[0], 0, 1);
         site.serve_until("the ring is full", || {
             site.dataplane.counters().dropped.get("transmit_queue_full").is_some_and(|count| *count > 1000)
         });
         let before = traffic.arrived();
         site.serve_until("the other port goes on", || traffic.arrived() > before + 200);
-        run(&format!("ip link set {} up", site.wires[1].device));
+        site.wires[1].up();
     });
     // What stood in the ring leaves, and what comes later too.
     taps[0].send(&datagram(0, 1, 0, COUNTED));

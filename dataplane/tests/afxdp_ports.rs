@@ -260,12 +260,12 @@ fn a_queue_of_a_device_that_is_down_lives_and_goes_on_when_it_is_up() {
     let wire = Wire::new(1);
     let mut memory = Memory::new(4096);
     let (port, mut queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Native));
-    run(&format!("ip link set {} down", wire.device));
+    wire.down();
     let mut frames = vec![memory.frame(&experiment(1, 60))];
     queues[0].transmit(&mut frames, &mut memory.cache);
     memory.receive(&mut queues, 1, NEVER * 3);
     assert!(queues[0].alive() && !port.link().carrier && port.link().present);
-    run(&format!("ip link set {} up", wire.device));
+    wire.up();
     let tap = wire.tap();
     tap.send(&experiment(2, 60));
     let frames = memory.receive(&mut queues, 1, SOON);
@@ -281,7 +281,7 @@ fn a_dedicated_device_that_is_down_is_brought_up() {
         return;
     }
     let wire = Wire::new(1);
-    run(&format!("ip link set {} down", wire.device));
+    wire.down();
     let memory = Memory::new(4096);
     let (port, _queues) = memory.open(&wire.options(PortMode::Dedicated, XdpMode::Native));
     assert!(port.link().carrier);
@@ -356,7 +356,7 @@ fn a_full_transmit_ring_leaves_frames_with_the_caller() {
     let mut options = wire.options(PortMode::Dedicated, XdpMode::Native);
     options.tx_ring = 64;
     let (_port, mut queues) = memory.open(&options);
-    run(&format!("ip link set {} down", wire.device));
+    wire.down();
     let mut frames: Vec<_> = (0..70).map(|n| memory.frame(&experiment(n, 60))).collect();
     assert_eq!(queues[0].transmit(&mut frames, &mut memory.cache), 64);
     assert_eq!(queues[0].transmit(&mut frames, &mut memory.cache), 0);
@@ -364,7 +364,7 @@ fn a_full_transmit_ring_leaves_frames_with_the_caller() {
         frames.iter().map(|frame| number(frame.bytes())).collect::<Vec<_>>(),
         [64, 65, 66, 67, 68, 69]
     );
-    run(&format!("ip link set {} up", wire.device));
+    wire.up();
     let end = std::time::Instant::now() + SOON;
     while !frames.is_empty() && std::time::Instant::now() < end {
         queues[0].service(&mut memory.cache);

@@ -108,6 +108,25 @@ impl Wire {
         run(&format!("ip link set {device} up"));
     }
 
+    /// Takes the near device down.
+    pub fn down(&self) {
+        run(&format!("ip link set {} down", self.device));
+    }
+
+    /// Has the near device up again, and both ends ready to send: the kernel drops what comes before it has noticed the carrier, on a
+    /// busy machine for a second.
+    pub fn up(&self) {
+        run(&format!("ip link set {} up", self.device));
+        let end = Instant::now() + SOON;
+        let ready = |link: String| link.contains("state UP");
+        while !(ready(run(&format!("ip link show dev {}", self.device)))
+            && ready(self.there(&format!("ip link show dev {}", self.peer))))
+        {
+            assert!(Instant::now() < end, "{} has no carrier", self.device);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Deletes the devices.
     pub fn unplug(&self) {
         run(&format!("ip link del {}", self.device));
