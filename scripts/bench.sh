@@ -3,8 +3,8 @@
 #   peers         install DPDK and Open vSwitch, to compare with
 #   full          measure everything beside the peers; writes docs/benchmarks/ and the pages that show figures
 #   quick         measure weir alone, briefly; writes nothing
-#   wire          measure weir, the kernel and testpmd over veth; writes target/wire/
-#   dpdk          measure weir over DPDK devices beside testpmd, Open vSwitch and (L3FWD=…) l3fwd; writes docs/benchmarks/dpdk.json
+#   wire          measure weir, the kernel and testpmd over veth; writes target/wire/, docs/benchmarks/wire* and the pages
+#   dpdk          measure weir over DPDK devices beside testpmd, Open vSwitch and (L3FWD=…) l3fwd; writes docs/benchmarks/dpdk.json and the pages
 #   instructions  count instructions, and compare them with the baseline
 #   bless         make the counts the baseline
 #   pages         write the figures of docs/benchmarks/ into the pages
@@ -55,7 +55,7 @@ reserve_pages() {
     ((got >= pages)) || echo "bench: only $got of $pages pages of 2 MB could be had" >&2
 }
 
-write_pages() { "$bench" report --json "$folder/pipeline.json" README.md docs/benchmarking.md; }
+write_pages() { "$bench" report --from "$folder" README.md docs/benchmarking.md; }
 
 case "${1:-}" in
 peers) peers ;;
@@ -84,6 +84,8 @@ wire)
     cargo build --release -p weir-bench -p weir
     # Ahead of what else runs.
     "${as_root[@]}" nice -n -20 "$bench" wire --out target/wire
+    cp target/wire/wire.json target/wire/wire-latency.svg target/wire/wire-throughput.svg "$folder/"
+    write_pages
     ;;
 dpdk)
     peers
@@ -95,6 +97,7 @@ dpdk)
     mkdir -p "$folder"
     "${as_root[@]}" nice -n -20 "$bench" dpdk --json "$folder/dpdk.json" ${L3FWD:+--l3fwd "$L3FWD"}
     "${as_root[@]}" chown -R --reference=docs "$folder"
+    write_pages
     ;;
 instructions)
     need valgrind

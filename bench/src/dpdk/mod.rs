@@ -65,23 +65,23 @@ struct Setting {
 
 /// The record of a run.
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    machine: Machine,
-    results: Vec<Line>,
+pub(crate) struct Record {
+    pub(crate) machine: Machine,
+    pub(crate) results: Vec<Line>,
 }
 
 /// One program on one case: cycles a packet, source and sink included.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    case: String,
-    title: String,
-    program: String,
-    cycles: f64,
-    mpps: f64,
-    spread: f64,
+pub(crate) struct Line {
+    pub(crate) case: String,
+    pub(crate) title: String,
+    pub(crate) program: String,
+    pub(crate) cycles: f64,
+    pub(crate) mpps: f64,
+    pub(crate) spread: f64,
     /// This program's cycles over weir's: above 1, weir is faster.
-    against_weir: Option<f64>,
-    repeats: Vec<f64>,
+    pub(crate) against_weir: Option<f64>,
+    pub(crate) repeats: Vec<f64>,
 }
 
 /// Measures and prints.

@@ -1,27 +1,30 @@
-//! Writes a record's figures into the pages that show them, between markers, so that nobody copies figures by hand.
+//! Writes records' figures into the pages that show them, between markers, so that nobody copies figures by hand.
 //!
 //! ```text
-//! <!-- weir-bench report: summary -->      or `figures`: every column
+//! <!-- weir-bench report: summary -->      or `figures`: every column; `dpdk`; `wire`
 //! …
 //! <!-- end of report -->
 //! ```
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+mod dpdk;
+mod pipeline;
+mod wire;
 
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::common::machine::Machine;
 use crate::common::record;
-use crate::common::stats::median;
-use crate::pipeline::report::{Figures, Record};
 
 const BEGIN: &str = "<!-- weir-bench report: ";
 const END: &str = "<!-- end of report -->";
 
-/// Write a record's figures into Markdown pages, between their markers
+/// Write records' figures into Markdown pages, between their markers
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The record that `weir-bench pipeline --json` wrote
-    #[arg(long, value_name = "FILE")]
-    json: PathBuf,
+    /// The folder of the records pipeline.json, dpdk.json and wire.json; those that no page shows need not be there
+    #[arg(long, value_name = "FOLDER")]
+    from: PathBuf,
     /// The pages
     #[arg(required = true, value_name = "PAGE")]
     pages: Vec<PathBuf>,
@@ -29,27 +32,22 @@ pub(crate) struct Args {
 
 /// Rewrites the pages.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let figures: Record = record::read(&args.json)?;
     for path in &args.pages {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let page = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-        let page = filled(&page, &figures).map_err(|error| failed(&error))?;
+        let page = filled(&page, &args.from).map_err(|error| failed(&error))?;
         std::fs::write(path, page).map_err(|error| failed(&error))?;
     }
     Ok(())
 }
 
-/// The page with its sections generated anew.
-fn filled(page: &str, record: &Record) -> Result<String, String> {
+/// The page with its sections generated anew from the records in a folder.
+fn filled(page: &str, from: &Path) -> Result<String, String> {
     let (mut text, mut rest) = (String::new(), page);
     while let Some((before, behind)) = rest.split_once(BEGIN) {
         let (kind, behind) = behind.split_once(" -->\n").ok_or("a marker does not end")?;
         let (_, behind) = behind.split_once(END).ok_or_else(|| format!("{END} is missing"))?;
-        let section = match kind {
-            "summary" => summary(record),
-            "figures" => figures(record),
-            _ => return Err(format!("there is no report {kind:?}: it is summary or figures")),
-        };
+        let section = section(kind, from)?;
         let _ = write!(text, "{before}{BEGIN}{kind} -->\n{section}{END}");
         rest = behind;
     }
@@ -59,20 +57,21 @@ fn filled(page: &str, record: &Record) -> Result<String, String> {
     Ok(text + rest)
 }
 
-/// Where the figures come from.
-fn origin(record: &Record) -> String {
-    let (machine, settings) = (&record.machine, &record.settings);
-    let day = machine.date.split('T').next().unwrap_or_default();
-    let t0 = match record.t0_cycles {
-        Some(t0) => {
-            let median = median(record.t0_repeats.iter().copied());
-            format!("; T0, DPDK's `testpmd io`, cost {t0:.1} cycles in the same run (median {median:.1})")
-        }
-        None => String::new(),
-    };
+fn section(kind: &str, from: &Path) -> Result<String, String> {
+    match kind {
+        "summary" => Ok(pipeline::summary(&record::read(&from.join("pipeline.json"))?)),
+        "figures" => Ok(pipeline::figures(&record::read(&from.join("pipeline.json"))?)),
+        "dpdk" => Ok(dpdk::figures(&record::read(&from.join("dpdk.json"))?)),
+        "wire" => Ok(wire::figures(&record::read(&from.join("wire.json"))?)),
+        _ => Err(format!("there is no report {kind:?}: it is summary, figures, dpdk or wire")),
+    }
+}
+
+/// When, of which code and on which machine.
+fn origin(machine: &Machine) -> String {
     format!(
-        "{day}, commit {}: {} ({} cores, one used), time-stamp counter {:.3} GHz, Linux {}, load {}, {}; {}-byte frames \
-         in {} pages, {} repeats{t0}.\n",
+        "{}, commit {}: {} ({} cores), time-stamp counter {:.3} GHz, Linux {}, load {}, {}",
+        machine.date.split('T').next().unwrap_or_default(),
         machine.short_commit(),
         machine.cpu,
         machine.cpus,
@@ -80,9 +79,6 @@ fn origin(record: &Record) -> String {
         machine.kernel,
         machine.load,
         machine.flags.join(", "),
-        settings.frames,
-        settings.frame_pages,
-        settings.repeats,
     )
 }
 
@@ -90,112 +86,59 @@ fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// How many times as long the peer takes.
-fn times(figures: &Figures, peer: Option<f64>) -> String {
-    peer.map_or("–".to_owned(), |peer| format!("{:.1}×", peer / figures.pipeline_cycles))
-}
-
-/// For whoever wants to know roughly.
-fn summary(record: &Record) -> String {
-    let mut text = String::from(
-        "\n| | what the engine does | cycles a packet | ns | million packets a second | ÷ T0 | Open vSwitch takes |\n\
-         | --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
-    );
-    for figures in record.results.iter().filter(|figures| !figures.hostile) {
-        let burst = if figures.burst == 1 { ", one packet at a time" } else { "" };
-        let _ = writeln!(
-            text,
-            "| {} | {}{burst} | {:.0} | {:.1} | {:.1} | {} | {} |",
-            figures.workload,
-            figures.title,
-            figures.pipeline_cycles,
-            figures.ns,
-            1_000.0 / figures.ns,
-            number(figures.ratio_t0, 2),
-            times(figures, figures.peers.ovs),
-        );
-    }
-    let _ = write!(text, "\n{}\n", origin(record));
-    text
-}
-
-/// Everything.
-fn figures(record: &Record) -> String {
-    let mut text = format!("\n{}\n", origin(record));
-    text.push_str(
-        "| workload | what it is | flows, order | burst | cycles | ns | spread | mean | null | ÷ T0 | aim | testpmd | Open vSwitch |\n\
-         | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-    );
-    for figures in &record.results {
-        let _ = writeln!(
-            text,
-            "| {}{} | {} | {}, {} | {} | {:.1} | {:.2} | {:.1} % | {:.1} | {:.1} | {} | {} | {} | {} |",
-            figures.workload,
-            if figures.hostile { " hostile" } else { "" },
-            figures.title,
-            figures.flows,
-            figures.order,
-            figures.burst,
-            figures.pipeline_cycles,
-            figures.ns,
-            figures.spread * 100.0,
-            figures.mean_cycles,
-            figures.null_cycles,
-            number(figures.ratio_t0, 2),
-            number(figures.aim_cycles.filter(|_| !figures.hostile), 0),
-            number(figures.peers.testpmd, 1),
-            number(figures.peers.ovs, 1),
-        );
-    }
-    text.push('\n');
-    for first in record.results.iter().filter(|figures| figures.first_packets) {
-        let _ = writeln!(text, "{}: {:.2} million new flows a second.\n", first.title, 1_000.0 / first.ns);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn checked_in() -> (PathBuf, Record) {
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-        let record = record::read(&root.join("docs/benchmarks/pipeline.json")).unwrap();
-        (root, record)
+    fn root() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    fn records() -> PathBuf {
+        root().join("docs/benchmarks")
     }
 
     #[test]
-    fn the_pages_show_what_the_checked_in_record_says() {
-        let (root, record) = checked_in();
+    fn the_pages_show_what_the_checked_in_records_say() {
         for page in ["README.md", "docs/benchmarking.md"] {
-            let text = std::fs::read_to_string(root.join(page)).unwrap();
-            let generated = filled(&text, &record).unwrap();
+            let text = std::fs::read_to_string(root().join(page)).unwrap();
+            let generated = filled(&text, &records()).unwrap();
             assert!(
                 text == generated,
-                "{page} has other figures than docs/benchmarks/pipeline.json; `make bench-pages` writes them"
+                "{page} has other figures than the records in docs/benchmarks; `make bench-pages` writes them"
             );
         }
     }
 
     #[test]
     fn only_what_is_between_the_markers_changes() {
-        let (_, record) = checked_in();
         let page =
             format!("before\n{BEGIN}summary -->\nold\n{END}\nbetween\n{BEGIN}figures -->\n{END}\nafter\n");
-        let text = filled(&page, &record).unwrap();
+        let text = filled(&page, &records()).unwrap();
         assert!(text.starts_with("before\n") && text.ends_with("\nafter\n") && text.contains("\nbetween\n"));
         assert!(!text.contains("\nold\n"));
-        assert_eq!(filled(&text, &record).unwrap(), text);
+        assert_eq!(filled(&text, &records()).unwrap(), text);
+    }
+
+    #[test]
+    fn every_result_has_its_line() {
         let rows = |text: &str| text.lines().filter(|line| line.starts_with("| ")).count();
+        let record: crate::pipeline::report::Record = record::read(&records().join("pipeline.json")).unwrap();
         let good = record.results.iter().filter(|figures| !figures.hostile).count();
-        assert_eq!(rows(&text), 4 + good + record.results.len());
+        assert_eq!(rows(&pipeline::summary(&record)), 2 + good);
+        assert_eq!(rows(&pipeline::figures(&record)), 2 + record.results.len());
+        let record: crate::dpdk::Record = record::read(&records().join("dpdk.json")).unwrap();
+        let cases = record.results.iter().filter(|line| line.program == "weir").count();
+        assert_eq!(rows(&dpdk::figures(&record)), 2 + cases);
     }
 
     #[test]
     fn a_page_without_markers_is_refused() {
-        let (_, record) = checked_in();
-        assert!(filled("nothing\n", &record).is_err());
-        assert!(filled(&format!("{BEGIN}summary -->\n"), &record).unwrap_err().contains("missing"));
-        assert!(filled(&format!("{BEGIN}poem -->\n{END}"), &record).unwrap_err().contains("poem"));
+        let refused = |page: &str| filled(page, &records()).unwrap_err();
+        assert!(refused("nothing\n").contains("no marker"));
+        assert!(refused(&format!("{BEGIN}summary -->\n")).contains("missing"));
+        assert!(refused(&format!("{BEGIN}poem -->\n{END}")).contains("poem"));
+        let nowhere = filled(&format!("{BEGIN}wire -->\n{END}"), Path::new("/nowhere")).unwrap_err();
+        assert!(nowhere.contains("/nowhere/wire.json"), "{nowhere}");
     }
 }

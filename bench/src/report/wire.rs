@@ -1,0 +1,133 @@
+//! Packets over a wire: `weir-bench wire`.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::{number, origin};
+use crate::common::machine::Machine;
+
+/// What is read of its record.
+#[derive(Debug, Deserialize)]
+pub(super) struct Record {
+    machine: Machine,
+    setting: Setting,
+    self_test: Option<SelfTest>,
+    devices: Vec<Device>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Setting {
+    mean_bytes: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct SelfTest {
+    ceiling: f64,
+    idle: Option<Latency>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Device {
+    name: String,
+    throughput: Vec<Throughput>,
+    latency: Vec<Latency>,
+    cpu_while_idle: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Throughput {
+    goal: Goal,
+    bounds: Bounds,
+    conditional_throughput: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Goal {
+    loss_ratio: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Bounds {
+    lower: Option<f64>,
+    upper: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Latency {
+    load: String,
+    ns: Percentiles,
+    hiccups_ns: Percentiles,
+}
+
+#[derive(Debug, Deserialize)]
+struct Percentiles {
+    p50: u64,
+    p99: u64,
+}
+
+/// Throughput, then latency, by device under test.
+pub(super) fn figures(record: &Record) -> String {
+    let mut text = format!("\n{}; {:.0}-byte packets.\n", origin(&record.machine), record.setting.mean_bytes);
+    for note in &record.notes {
+        let _ = writeln!(text, "{note}");
+    }
+    if let Some(own) = &record.self_test {
+        let idle = own.idle.as_ref().map_or(String::new(), |idle| {
+            format!("; their own part of an idle latency is {} µs at the median", micros(idle.ns.p50))
+        });
+        let _ = writeln!(
+            text,
+            "Generator and sink back to back reach {} Mpps without loss{idle}.",
+            millions(Some(own.ceiling))
+        );
+    }
+    text.push_str(
+        "\n| throughput, Mpps | loss | conditional throughput | lower bound | upper bound |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for device in &record.devices {
+        for result in &device.throughput {
+            let _ = writeln!(
+                text,
+                "| {} | {} % | {} | {} | {} |",
+                device.name,
+                number(Some(result.goal.loss_ratio * 100.0), 1),
+                millions(result.conditional_throughput),
+                millions(result.bounds.lower),
+                millions(result.bounds.upper),
+            );
+        }
+    }
+    text.push_str(
+        "\n| latency, µs | load | p50 | p99 | the machine's stalls, p99 | of a core while nothing is sent |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for device in &record.devices {
+        for latency in &device.latency {
+            let idle = latency.load == "idle";
+            let cpu = device.cpu_while_idle.filter(|_| idle).map(|cpu| format!("{:.0} %", cpu * 100.0));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} | {} | {} |",
+                device.name,
+                latency.load,
+                micros(latency.ns.p50),
+                micros(latency.ns.p99),
+                micros(latency.hiccups_ns.p99),
+                cpu.unwrap_or_default(),
+            );
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn millions(rate: Option<f64>) -> String {
+    number(rate.map(|rate| rate / 1e6), 3)
+}
+
+fn micros(ns: u64) -> String {
+    format!("{:.1}", ns as f64 / 1e3)
+}
