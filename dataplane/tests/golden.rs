@@ -140,3 +140,8 @@ fn captures_over_an_ipv4_underlay_come_out_as_ever() {
 fn captures_over_an_ipv6_underlay_come_out_as_ever() {
     check(Site { v6: true, chain: true, ecmp: true, nat: false }, "site-v6");
 }
+
+#[test]
+fn captures_through_a_translator_come_out_as_ever() {
+    check(Site { v6: false, chain: true, ecmp: true, nat: true }, "site-nat");
+}
