@@ -18,8 +18,7 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     /// Logs what the engine got for ports that are new, or whose device was opened again, one line a port, and which ports
-    /// were closed. Looks only if
-    /// the generation has changed, as it does with every such port.
+    /// were closed. Looks only if the generation has changed, as it does with every such port.
     pub(crate) fn ports(&mut self, engine: &dyn Engine) {
         let generation = engine.generation();
         if generation == self.generation {
@@ -34,7 +33,8 @@ impl Announcer {
         for name in self.ports.keys().filter(|name| !ports.iter().any(|port| port.name == **name)) {
             info!("port {name}: closed; its device is free");
         }
-        if ports.is_empty() {
+        // An engine that has stopped is at no generation.
+        if ports.is_empty() && generation > 0 {
             warn!("the configuration has no port: nothing is received or sent");
         }
         self.ports = ports.iter().map(|port| (port.name.clone(), seen(port))).collect();

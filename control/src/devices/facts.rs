@@ -23,12 +23,12 @@ pub(crate) struct DeviceFacts {
 pub(crate) fn facts(system: &System, device: &str, xdp: &str) -> DeviceFacts {
     match DeviceName::parse(device) {
         Some(DeviceName::Virtual(_)) => {
-            DeviceFacts { why: "a virtual device of DPDK".to_owned(), ..DeviceFacts::default() }
+            DeviceFacts { why: "DPDK: it is a virtual device of DPDK".to_owned(), ..DeviceFacts::default() }
         }
         Some(DeviceName::Pci(address)) => {
             let pci = Function::at(system, address);
             let driver = pci.as_ref().and_then(|function| function.driver.clone());
-            let why = format!("{address} is bound to {}", driver.as_deref().unwrap_or("no driver"));
+            let why = format!("DPDK: {address} is bound to {}", driver.as_deref().unwrap_or("no driver"));
             let alone = pci.as_ref().is_none_or(|function| function.shares_group_with.is_empty());
             let faster = if alone { Vec::new() } else { vec![shared_group(pci.as_ref())] };
             DeviceFacts { why, pci, faster }
@@ -40,10 +40,10 @@ pub(crate) fn facts(system: &System, device: &str, xdp: &str) -> DeviceFacts {
 fn netdev(system: &System, device: &str, xdp: &str) -> DeviceFacts {
     let pci = Function::behind(system, device);
     let Some(function) = &pci else {
-        return DeviceFacts { why: "a network device".to_owned(), ..DeviceFacts::default() };
+        return DeviceFacts { why: "AF_XDP: it is a network device".to_owned(), ..DeviceFacts::default() };
     };
     let driver = function.driver.as_deref().unwrap_or("unknown");
-    let why = format!("a network device: {} is bound to its kernel driver {driver}", function.address);
+    let why = format!("AF_XDP: {} is bound to its kernel driver {driver}", function.address);
     let mut faster = Vec::new();
     if xdp == "generic" {
         let what = if function.vf.is_some() { "VF" } else { "function" };
@@ -72,7 +72,7 @@ mod tests {
         let root = sysfs();
         let system = System::at(root.path());
         let vf = facts(&system, "pci:0000:03:02.1", "");
-        assert_eq!(vf.why, "0000:03:02.1 is bound to vfio-pci");
+        assert_eq!(vf.why, "DPDK: 0000:03:02.1 is bound to vfio-pci");
         let function = vf.pci.unwrap();
         assert_eq!((function.iommu_group.as_deref(), function.numa), (Some("41"), Some(1)));
         let place = function.vf.unwrap();
@@ -83,11 +83,11 @@ mod tests {
         assert!(vf.faster.is_empty());
 
         let kernel = facts(&system, "ens1f0v0", "generic");
-        assert_eq!(kernel.why, "a network device: 0000:03:02.0 is bound to its kernel driver iavf");
+        assert_eq!(kernel.why, "AF_XDP: 0000:03:02.0 is bound to its kernel driver iavf");
         assert!(kernel.faster[0].contains("bind this VF to vfio-pci and give device = \"pci:0000:03:02.0\""));
         assert!(facts(&system, "ens1f0v0", "zero-copy").faster.is_empty());
-        assert_eq!(facts(&system, "veth0", "native copy").why, "a network device");
-        assert_eq!(facts(&system, "vdev:net_null0", "").why, "a virtual device of DPDK");
+        assert_eq!(facts(&system, "veth0", "native copy").why, "AF_XDP: it is a network device");
+        assert_eq!(facts(&system, "vdev:net_null0", "").why, "DPDK: it is a virtual device of DPDK");
     }
 
     #[test]
