@@ -132,6 +132,11 @@ impl Classifier {
         self.look_up(view, tuple)
     }
 
+    /// The chain of all new flows of a scope, if its first rule matches everything.
+    pub fn sure(&self, scope: ScopeId) -> Option<ChainId> {
+        self.sure.answer(scope).flatten()
+    }
+
     fn look_up(&self, view: &FlowView<'_>, tuple: Option<&Tuple>) -> Option<ChainId> {
         self.rules.lookup(view, tuple).and_then(|rule| self.chains.get(rule).copied().flatten())
     }
@@ -252,6 +257,10 @@ mod tests {
                 (0..8).filter(|scope| rules.sure.answer(ScopeId(*scope)).is_none()).collect();
             assert_eq!(unsure, [3]);
         }
+        assert_eq!(
+            [2, 3, 5, 6].map(|scope| few.sure(ScopeId(scope)).map(|chain| chain.0)),
+            [Some(1), None, Some(1), None]
+        );
         assert_eq!(classify(&few, 5, None), Some(1), "the first rule of the scope decides");
     }
 

@@ -184,9 +184,11 @@ impl Core {
             let Some(scope) = snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained) else {
                 continue;
             };
-            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &work.tuple()) {
+            let tuple = work.tuple();
+            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &tuple) {
                 prefetch(home);
             }
+            snapshot.pipeline.look_ahead(scope, &tuple, &|line| prefetch(line));
             count += 1;
         }
         if count > 0 {

@@ -335,6 +335,17 @@ impl ServiceFunction for Nat {
             }
     }
 
+    fn look_ahead(&self, vrf: VrfId, tuple: &Tuple, show: &dyn Fn(&u64)) {
+        // Most translators have one pool.
+        let pool = self.snat.iter().find_map(|rule| match &rule.target {
+            Target::Pool(pool) => Some(pool),
+            Target::Masquerade(_) | Target::Exempt => None,
+        });
+        if let (Some(pool), IpAddr::V4(ip)) = (pool, tuple.source) {
+            self.table.look_ahead(vrf, pool, tuple.protocol, (ip, tuple.source_port), show);
+        }
+    }
+
     fn timeouts(&self) -> Option<Timeouts> {
         Some(self.timeouts)
     }

@@ -100,6 +100,11 @@ impl<T> Slots<T> {
     /// Bytes that a value takes, index and free places included, about.
     pub(super) const EACH: usize = 3 * size_of::<u64>() + 2 * size_of::<Option<T>>() + size_of::<u32>();
 
+    /// Where looking for a hash begins.
+    pub(super) fn home(&self, hash: u32) -> Option<&u64> {
+        self.index.places.get(hash as usize & self.index.places.len().wrapping_sub(1))
+    }
+
     /// What `wanted` makes of the first value with this hash that it wants.
     pub(super) fn find<R>(&self, hash: u32, mut wanted: impl FnMut(u32, &T) -> Option<R>) -> Option<R> {
         self.index.numbers(hash).find_map(|slot| wanted(slot, self.get(slot)?))

@@ -308,6 +308,28 @@ impl NatTable {
         self.inner.has(&address?, space(ip_protocol)?, port)
     }
 
+    /// Shows where looking for the binding of an address and port will begin, unless somebody is at it.
+    pub(super) fn look_ahead(
+        &self,
+        vrf: VrfId,
+        pool: &Pool,
+        ip_protocol: u8,
+        (ip, port): Transport,
+        show: &dyn Fn(&u64),
+    ) {
+        let hash = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
+        let shard = self.inner.shards.get((hash >> 58) as usize % SHARDS);
+        if let Some(Ok(shard)) = shard.map(Mutex::try_lock) {
+            let inside = self.inner.inside_hash(hash, ip_protocol, port);
+            shard
+                .hosts
+                .home(hash as u32)
+                .into_iter()
+                .chain(shard.bindings.home(inside as u32))
+                .for_each(show);
+        }
+    }
+
     fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
         let Request { vrf, pool, via, protocol, inside: (ip, port), .. } = *request;
         let host = HostKey { vrf, pool: pool.id, via: via.unwrap_or(Ipv4Addr::UNSPECIFIED), ip };
