@@ -51,6 +51,53 @@ pub struct Classifier {
     /// The rules' chains.
     chains: Box<[Option<ChainId>]>,
     outlines: Box<[Outline]>,
+    sure: Sure,
+}
+
+/// Scopes whose first rule matches everything: there is nothing to look up.
+#[derive(Clone, Debug, Default)]
+struct Sure {
+    /// By scope: the answer, if it is sure.
+    scopes: Box<[Option<Answer>]>,
+    /// Of every other scope.
+    others: Option<Answer>,
+}
+
+/// What a classifier says: a chain, or none.
+type Answer = Option<ChainId>;
+
+impl Sure {
+    fn new(outlines: &[Outline]) -> Self {
+        let named = outlines.iter().flat_map(|rule| rule.scopes.iter().flatten());
+        let count = named.map(|scope| scope.index() + 1).max().unwrap_or(0);
+        // The outer level says whether a rule is about the scope.
+        let mut scopes: Vec<Option<Option<Answer>>> = vec![None; count];
+        let mut others = None;
+        for rule in outlines {
+            let answer = rule.matches_all.then_some(rule.chain);
+            match &rule.scopes {
+                Some(about) => about.iter().for_each(|scope| {
+                    if let Some(place) = scopes.get_mut(scope.index()) {
+                        place.get_or_insert(answer);
+                    }
+                }),
+                None => {
+                    scopes.iter_mut().for_each(|place| {
+                        place.get_or_insert(answer);
+                    });
+                    others = Some(answer);
+                    break;
+                }
+            }
+        }
+        // What no rule is about goes into no chain.
+        let sure = |place: Option<Option<Answer>>| place.unwrap_or(Some(None));
+        Self { scopes: scopes.into_iter().map(sure).collect(), others: sure(others) }
+    }
+
+    fn answer(&self, scope: ScopeId) -> Option<Answer> {
+        self.scopes.get(scope.index()).copied().unwrap_or(self.others)
+    }
 }
 
 impl Classifier {
@@ -72,12 +119,25 @@ impl Classifier {
         Self {
             rules: RuleSet::build(&matches),
             chains: rules.iter().map(|rule| rule.chain).collect(),
+            sure: Sure::new(&outlines),
             outlines: outlines.into(),
         }
     }
 
     /// The chain of a new flow; `None` if no rule matches, or the one that does sends it past all chains.
     pub fn classify(&self, view: &FlowView<'_>, tuple: Option<&Tuple>) -> Option<ChainId> {
+        if let Some(answer) = self.sure.answer(view.scope) {
+            return answer;
+        }
+        self.look_up(view, tuple)
+    }
+
+    /// The chain of all new flows of a scope, if its first rule matches everything.
+    pub fn sure(&self, scope: ScopeId) -> Option<ChainId> {
+        self.sure.answer(scope).flatten()
+    }
+
+    fn look_up(&self, view: &FlowView<'_>, tuple: Option<&Tuple>) -> Option<ChainId> {
         self.rules.lookup(view, tuple).and_then(|rule| self.chains.get(rule).copied().flatten())
     }
 
@@ -116,6 +176,7 @@ mod tests {
     use crate::decision::{Direction, Domain, VrfId};
     use crate::packet::{L3, Meta, PacketFlags, protocol};
 
+    /// What it says; the same as its rules say.
     fn classify(classifier: &Classifier, scope: u16, ip: Option<(u8, u16)>) -> Option<u16> {
         let meta = Meta { l3: L3::V4, flags: PacketFlags::TRANSPORT, ..Meta::default() };
         let tuple = ip.map(|(protocol, port)| Tuple {
@@ -138,7 +199,9 @@ mod tests {
             translations: decision::Translations::none(),
             ways: &decision::NoWays,
         };
-        classifier.classify(&view, tuple.as_ref()).map(|chain| chain.0)
+        let chain = classifier.classify(&view, tuple.as_ref());
+        assert_eq!(chain, classifier.look_up(&view, tuple.as_ref()));
+        chain.map(|chain| chain.0)
     }
 
     fn to_port(port: u16) -> Match {
@@ -170,6 +233,35 @@ mod tests {
         assert_eq!(classify(&rules, 3, Some((protocol::TCP, 80))), Some(1));
         assert_eq!(classify(&rules, 3, Some((protocol::TCP, 443))), None);
         assert_eq!(classify(&rules, 2, Some((protocol::TCP, 80))), None);
+    }
+
+    #[test]
+    fn a_scope_whose_first_rule_matches_everything_is_not_looked_up() {
+        let (web, all) = (to_port(80), Match::default());
+        let rules = [
+            Rule::new(scopes(&[2, 5]), &all, Some(ChainId(1))),
+            Rule::new(scopes(&[3]), &web, Some(ChainId(2))),
+            Rule::new(scopes(&[3, 5]), &all, Some(ChainId(3))),
+        ];
+        let catch_all = Rule::new(None, &all, Some(ChainId(4)));
+        let (few, more) = (Classifier::new(&rules), [&rules[..], &[catch_all]].concat());
+        let more = Classifier::new(&more);
+        for scope in 0..8 {
+            for ip in [None, Some((protocol::TCP, 80)), Some((protocol::TCP, 81))] {
+                let last = if matches!(scope, 2 | 3 | 5) { classify(&few, scope, ip) } else { Some(4) };
+                assert_eq!(classify(&more, scope, ip), last);
+            }
+        }
+        for rules in [&few, &more] {
+            let unsure: Vec<u16> =
+                (0..8).filter(|scope| rules.sure.answer(ScopeId(*scope)).is_none()).collect();
+            assert_eq!(unsure, [3]);
+        }
+        assert_eq!(
+            [2, 3, 5, 6].map(|scope| few.sure(ScopeId(scope)).map(|chain| chain.0)),
+            [Some(1), None, Some(1), None]
+        );
+        assert_eq!(classify(&few, 5, None), Some(1), "the first rule of the scope decides");
     }
 
     #[test]

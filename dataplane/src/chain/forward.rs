@@ -13,6 +13,25 @@ use crate::packet::{Meta, hash};
 use super::pipeline::{Scope, ScopeKind};
 use super::walk::{Walk, Walker, ingress_member};
 
+/// Where the last new flow of a burst went: others that begin in the same burst often go the same way, and nothing that
+/// decides about it changes meanwhile.
+#[derive(Debug, Default)]
+pub struct LastWay {
+    /// Generation of the snapshot, epoch of the forwarding tables, time.
+    stamp: (u32, u32, Nanos),
+    /// A target of the VRF's routes, all of whose destinations share one next hop, and the program that sends there.
+    way: Option<(VrfId, u32, Program)>,
+}
+
+impl LastWay {
+    /// Forgets the way if it was found in another generation or epoch, or at another time.
+    pub fn renew(&mut self, generation: u32, epoch: u32, now: Nanos) {
+        if self.stamp != (generation, epoch, now) {
+            *self = Self { stamp: (generation, epoch, now), way: None };
+        }
+    }
+}
+
 impl Walker<'_> {
     /// Decides where a packet goes, by what its scope belongs to. `tuple` is that after all rewrites.
     pub(super) fn forward(
@@ -24,14 +43,14 @@ impl Walker<'_> {
         tuple: Option<&Tuple>,
         now: Nanos,
     ) -> Walk {
-        let hash = hash::flow_hash(packet, meta, self.tables.seed);
+        let hash = || hash::flow_hash(packet, meta, self.tables.seed);
         if let (Some(vrf), Some(tuple), 0..=1) = (self.pipeline.vrf_of(scope), tuple, meta.ttl) {
-            return self.forward_spent(vrf, tuple.destination, hash);
+            return self.forward_spent(vrf, tuple.destination, hash());
         }
         let result = match scope.domain {
             Domain::Vrf(_) | Domain::Hop(_) => match (self.pipeline.vrf_of(scope), tuple) {
                 (Some(vrf), Some(tuple)) => {
-                    self.route(vrf, tuple.destination, hash, now).map(|mut program| {
+                    self.route_again(vrf, tuple.destination, hash, now).map(|mut program| {
                         program.ops |= Ops::DECREMENT_TTL;
                         program
                     })
@@ -42,7 +61,7 @@ impl Walker<'_> {
             Domain::Bridge(id) => match self.pipeline.bridge(id) {
                 Some(bridge) => {
                     match bridge.forward(&self.tables.macs, ingress_member(scope, meta), destination, now) {
-                        Forward::To(member) => self.to_member(scope.vlan != 0, member, hash, now),
+                        Forward::To(member) => self.to_member(scope.vlan != 0, member, hash(), now),
                         Forward::Flood => {
                             return Walk::Flood(Program::default(), Rewrite::default());
                         }
@@ -56,12 +75,14 @@ impl Walker<'_> {
                     ScopeKind::Tunnel(endpoints) => endpoints.first().copied(),
                     ScopeKind::Port => None,
                 });
-                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, hash, now)
+                self.to_member(scope.vlan != 0, Member { scope: other, endpoint }, hash(), now)
             }
         };
         let cache = !matches!(result, Err(DropReason::NeighbourTableFull));
         let mut program = result.unwrap_or_else(Program::drop);
-        self.clamp(scope, meta, &mut program, hash, now);
+        if scope.mss_clamp {
+            self.clamp(scope, meta, &mut program, hash(), now);
+        }
         Walk::Program { program, rewrite: Rewrite::default(), cache }
     }
 
@@ -130,6 +151,44 @@ impl Walker<'_> {
                 None => Err(DropReason::NoRoute),
             },
         }
+    }
+
+    /// As [`route`](Self::route), without asking again what the flow before asked.
+    fn route_again(
+        &self,
+        vrf: VrfId,
+        destination: IpAddr,
+        hash: impl Fn() -> u64,
+        now: Nanos,
+    ) -> Result<Program, DropReason> {
+        let (Some(last), Some(known)) = (self.last_way, self.pipeline.vrf(vrf)) else {
+            return self.route(vrf, destination, hash(), now);
+        };
+        let target = known.fib.number(destination);
+        if let Ok(last) = last.try_borrow() {
+            if let Some((_, _, program)) = last.way.filter(|way| (way.0, way.1) == (vrf, target)) {
+                return Ok(program);
+            }
+        }
+        let program = self.route(vrf, destination, hash(), now)?;
+        let direct = known.direct.get(target as usize).copied().unwrap_or(false);
+        if direct && !self.spreads(&program) {
+            if let Ok(mut last) = last.try_borrow_mut() {
+                last.way = Some((vrf, target, program));
+            }
+        }
+        Ok(program)
+    }
+
+    /// Whether the outer packets of a program's tunnel may take several paths.
+    fn spreads(&self, program: &Program) -> bool {
+        program.ops.contains(Ops::ENCAPSULATE)
+            && self
+                .pipeline
+                .endpoints
+                .get(program.endpoint.index())
+                .and_then(|remote| self.pipeline.vrf(remote.underlay))
+                .is_none_or(|underlay| underlay.multipath)
     }
 
     /// A program that routes to `destination` what weir itself made.

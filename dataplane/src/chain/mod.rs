@@ -7,5 +7,6 @@ pub mod pipeline;
 mod translated;
 mod walk;
 
+pub use forward::LastWay;
 pub use pipeline::{AttachedHop, Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
 pub use walk::{Walk, Walker};

@@ -7,7 +7,7 @@ use weir_config::MacAddress;
 
 use crate::decision::{
     AdjacencyTable, BridgeId, ChainId, Direction, Domain, Encapsulation, EndpointId, FieldSet, HopId,
-    MeterTable, PortId, ScopeId, VrfId,
+    MeterTable, PortId, ScopeId, Tuple, VrfId,
 };
 use crate::flow::{Egress, FlowMask, InnerLink};
 use crate::l2::{Bridge, MacTable};
@@ -293,6 +293,15 @@ impl Pipeline {
     /// A chain by number.
     pub fn chain(&self, id: ChainId) -> Option<&Chain> {
         self.chains.get(id.index())?.as_ref()
+    }
+
+    /// Shows what walks of new flows of `scope` will probably read that is in no cache.
+    pub fn look_ahead(&self, scope: &Scope, tuple: &Tuple, show: &dyn Fn(&u64)) {
+        let (Domain::Vrf(vrf), Some(chain)) = (scope.domain, self.classifier.sure(scope.id)) else { return };
+        let hops = self.chain(chain).map(|chain| chain.hops.as_slice()).unwrap_or_default();
+        for service in hops.iter().filter_map(|hop| self.services.get(*hop)) {
+            service.look_ahead(vrf, tuple, show);
+        }
     }
 
     /// An attached hop by number.

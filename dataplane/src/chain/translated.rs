@@ -35,12 +35,15 @@ pub(super) enum Addressee {
 pub(super) struct RoutedWays<'a> {
     walker: &'a Walker<'a>,
     vrf: Option<VrfId>,
-    hash: u64,
+    /// The packet whose hash chooses among equal paths; without one it is 0.
+    packet: Option<(&'a [u8], &'a Meta)>,
 }
 
 impl Ways for RoutedWays<'_> {
     fn way(&self, destination: IpAddr) -> Option<Way> {
-        let (scope, next_hop) = self.walker.next_hop(self.vrf?, destination, self.hash).ok()?;
+        let hash =
+            self.packet.map_or(0, |(packet, meta)| hash::flow_hash(packet, meta, self.walker.tables.seed));
+        let (scope, next_hop) = self.walker.next_hop(self.vrf?, destination, hash).ok()?;
         let egress = self.walker.pipeline.scope(scope)?.interface.as_ref()?;
         Some(Way { scope, source: egress.source_for(next_hop) })
     }
@@ -52,9 +55,8 @@ impl Ways for RoutedWays<'_> {
 
 impl Walker<'_> {
     /// The routing around a packet.
-    pub(super) fn ways(&self, scope: &Scope, packet: &[u8], meta: &Meta) -> RoutedWays<'_> {
-        let vrf = self.pipeline.vrf_of(scope);
-        RoutedWays { walker: self, vrf, hash: hash::flow_hash(packet, meta, self.tables.seed) }
+    pub(super) fn ways<'a>(&'a self, scope: &Scope, packet: &'a [u8], meta: &'a Meta) -> RoutedWays<'a> {
+        RoutedWays { walker: self, vrf: self.pipeline.vrf_of(scope), packet: Some((packet, meta)) }
     }
 
     /// Whether an address is one of weir's own in a VRF.
@@ -145,7 +147,7 @@ impl Walker<'_> {
             Domain::Bridge(_) | Domain::CrossConnect(_) => None,
         };
         let (Some(vrf), Some(chain)) = (vrf, chain) else { return false };
-        let ways = RoutedWays { walker: self, vrf: Some(vrf), hash: 0 };
+        let ways = RoutedWays { walker: self, vrf: Some(vrf), packet: None };
         translations.iter().all(|translation| self.holds(&ways, vrf, chain, translation))
     }
 

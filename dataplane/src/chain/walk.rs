@@ -10,12 +10,14 @@ use crate::decision::{
     ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId,
     SessionId, Step, Translations, Tuple,
 };
+use crate::flow::table::prefetch;
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
 use crate::l3::{NeighbourAction, sanity};
 use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
 use crate::session::{Created, Found, NewSession, Refused, session_domain};
 
+use super::forward::LastWay;
 use super::pipeline::{Chain, Pipeline, Scope, ScopeKind, Tables};
 use super::translated::Addressee;
 use weir_config::MacAddress;
@@ -111,6 +113,8 @@ pub struct Walker<'a> {
     pub tables: &'a Tables,
     /// Collects what has to be sent to resolve neighbours.
     pub asks: &'a RefCell<Vec<NeighbourAction>>,
+    /// Where the flow before went, that began in the same burst.
+    pub last_way: Option<&'a RefCell<LastWay>>,
 }
 
 impl Walker<'_> {
@@ -383,6 +387,10 @@ impl Walker<'_> {
         path: &mut PathBuilder,
     ) -> Result<Created, DropReason> {
         let after = path.tuple().ok_or(DropReason::InternalError)?.reversed();
+        if let (Direction::Forward, Some(home)) = (view.direction, self.tables.sessions.home(domain, &after))
+        {
+            prefetch(home);
+        }
         // Whoever opens it from outside, over a binding, is not the one that the chain is seen from.
         let (forward, reply, translations) = match view.direction {
             Direction::Forward => (*tuple, after, path.take_translations()),
@@ -397,18 +405,19 @@ impl Walker<'_> {
             cuts: self.pipeline.chain(chain).map_or(0, Chain::cuts),
             tcp_flags: view.meta.tcp_flags,
             timeouts: path.timeouts().or_else(|| self.timeouts(chain, &translations)),
-            translations: translations.clone(),
+            translations,
         };
-        let created = self.tables.sessions.create(new, view.now).map_err(|refused| match refused {
+        let settle = |translations: &Translations| {
+            if let (Direction::Forward, IpAddr::V4(remote)) = (view.direction, tuple.destination) {
+                for translation in translations.iter() {
+                    translation.mapping.settle(Some(chain), remote);
+                }
+            }
+        };
+        self.tables.sessions.create_and(new, view.now, settle).map_err(|refused| match refused {
             Refused::Full => DropReason::SessionTableFull,
             Refused::ReplyTaken => DropReason::SessionClash,
-        })?;
-        if let (Direction::Forward, IpAddr::V4(remote)) = (view.direction, tuple.destination) {
-            for translation in translations.iter() {
-                translation.mapping.settle(Some(chain), remote);
-            }
-        }
-        Ok(created)
+        })
     }
 
     /// Asks each service of a segment of a chain, in the direction of the packet.

@@ -23,7 +23,7 @@ pub trait Mapping: Debug + Send + Sync {
     /// As the outside sees it.
     fn outside(&self) -> Transport;
 
-    /// A session of this chain holds it now, opened towards `remote`.
+    /// A session of this chain holds it now, opened towards `remote`. Takes no lock: whoever calls may hold some.
     fn settle(&self, chain: Option<ChainId>, remote: Ipv4Addr);
 
     /// Whether a session that holds it, or lately held it, was opened towards `remote`.

@@ -315,6 +315,12 @@ impl CompactTable {
         }
     }
 
+    /// Whether a flow is not where it most likely is: elsewhere, or new.
+    #[inline(always)]
+    pub fn is_elsewhere(&self, hash: u64, key: &CompactKey) -> bool {
+        self.entries.get(hash as usize & self.mask).is_some_and(|entry| entry.key != *key)
+    }
+
     /// The line of a flow; past the end if there is none.
     #[inline(always)]
     pub fn find(&self, hash: u64, key: &CompactKey) -> usize {

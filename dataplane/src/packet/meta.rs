@@ -2,6 +2,9 @@
 
 use bitflags::bitflags;
 
+use super::plain::PlainV4;
+use super::{ether_type, protocol};
+
 /// Network layer of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -100,6 +103,35 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// What the parser would learn of a frame that carries this plain packet: its checks are not made again.
+    pub fn of_plain(frame: &[u8], plain: &PlainV4) -> Self {
+        let PlainV4 { addresses, ports, total, class, protocol, .. } = *plain;
+        let Some(head) = frame.first_chunk::<34>() else { return Self::default() };
+        let [.., to_a, to_b, to_c, to_d] = addresses.to_le_bytes();
+        let to = [to_a, to_b, to_c, to_d];
+        let mut flags = PacketFlags::TRANSPORT;
+        flags.set(PacketFlags::ETHER_GROUP, head[0] & 1 != 0);
+        flags.set(PacketFlags::DF, head[20] & 0x40 != 0);
+        flags.set(PacketFlags::PADDED, frame.len() - 14 > usize::from(total));
+        flags.set(PacketFlags::IP_GROUP, to_a >> 4 == 14 || to == [0xff; 4]);
+        let tcp_flags = if protocol == protocol::TCP { frame.get(47).copied() } else { None };
+        Self {
+            l3_offset: 14,
+            l4_offset: 34,
+            l3_len: total,
+            ether_type: ether_type::IPV4,
+            source_port: u16::from_be(ports as u16),
+            destination_port: u16::from_be((ports >> 16) as u16),
+            flags,
+            l3: L3::V4,
+            protocol,
+            ttl: head[22],
+            traffic_class: class,
+            tcp_flags: tcp_flags.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
     /// DSCP, 0 to 63.
     #[inline]
     pub fn dscp(&self) -> u8 {

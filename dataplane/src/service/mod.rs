@@ -13,7 +13,7 @@ pub use list::build;
 use weir_config::AddressRange;
 
 use crate::decision::{
-    FieldSet, FlowView, PathBuilder, RulesShape, Step, Timeouts, Translation, Tuple, Ways,
+    FieldSet, FlowView, PathBuilder, RulesShape, Step, Timeouts, Translation, Tuple, VrfId, Ways,
 };
 use nat::{NatTable, Reserved};
 use policer::MeterAllocator;
@@ -58,6 +58,10 @@ pub trait ServiceFunction: Send + Sync {
     fn lets_in(&self, _translation: &Translation, _remote: Ipv4Addr) -> bool {
         false
     }
+
+    /// Shows what deciding about a new flow of this VRF will probably read that is in no cache: for asking the processor for it
+    /// ahead of time.
+    fn look_ahead(&self, _vrf: VrfId, _tuple: &Tuple, _show: &dyn Fn(&u64)) {}
 
     /// How long sessions live that are opened so.
     fn timeouts(&self) -> Option<Timeouts> {

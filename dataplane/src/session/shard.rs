@@ -144,7 +144,7 @@ impl Index {
 
     /// The number of the bucket `step` behind the first one of a key.
     fn place(&self, key: &Key, step: usize) -> usize {
-        key.shard() * self.each + (key.hash as usize).wrapping_add(step) % self.each
+        key.shard() * self.each + ((key.hash as usize).wrapping_add(step) & (self.each - 1))
     }
 
     /// The first entry that may be of a key and that `wanted` takes.
@@ -157,7 +157,8 @@ impl Index {
             let bucket = self.buckets.get(self.place(key, step))?;
             for place in &bucket.entries {
                 let value = place.load(Ordering::Relaxed);
-                if value as u32 == 0 || (value ^ key.tag()) >> 32 != 0 {
+                // In this order: seldom has a free place, or another entry, the same tag.
+                if (value ^ key.tag()) >> 32 != 0 || value as u32 == 0 {
                     continue;
                 }
                 let number = value as u32 - 1;

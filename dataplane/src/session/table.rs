@@ -182,6 +182,20 @@ impl SessionTable {
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
     pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
+        self.create_and(new, now, |_| {})
+    }
+
+    /// As [`create`](Self::create). If there is a session then, `settle` is shown the new one's translations, under locks: it
+    /// takes none.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_and(
+        &self,
+        new: NewSession,
+        now: Nanos,
+        settle: impl Fn(&Translations),
+    ) -> Result<Created, Refused> {
         let NewSession { domain, forward, reply, direction, chain, cuts, tcp_flags, timeouts, translations } =
             new;
         let keys = [self.key(domain, forward), self.key(domain, reply)];
@@ -196,7 +210,7 @@ impl SessionTable {
             timeouts: timeouts.unwrap_or(TIMEOUTS),
             translations,
         });
-        let mut result = self.insert(&mut session, &keys, direction, now);
+        let mut result = self.insert(&mut session, &keys, direction, now, &settle);
         // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
         let again = match result {
             Ok(Created { new: true, .. }) => false,
@@ -207,11 +221,16 @@ impl SessionTable {
             Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
         };
         if again {
-            result = self.insert(&mut session, &keys, direction, now);
+            result = self.insert(&mut session, &keys, direction, now, &settle);
         }
         match result {
             Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
-            Ok(_) => 0,
+            Ok(_) => {
+                if let Some(session) = &session {
+                    settle(&session.translations);
+                }
+                0
+            }
             Err(_) => self.refused.fetch_add(1, Ordering::Relaxed),
         };
         result
@@ -372,6 +391,7 @@ impl SessionTable {
         keys: &[Key; 2],
         direction: Direction,
         now: Nanos,
+        settle: &impl Fn(&Translations),
     ) -> Result<Created, Refused> {
         let [forward, reply] = keys;
         let (state, deadline) = match session {
@@ -407,6 +427,9 @@ impl SessionTable {
         slot.begin();
         slot.set_last_seen(now);
         slot.set_state(Some(state));
+        if let Some(session) = session {
+            settle(&session.translations);
+        }
         *content = session.take().map_or(Content::Free, Content::Live);
         drop(content);
         drop(shards);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use weir_config::MacAddress;
 
-use crate::chain::Lane;
+use crate::chain::{Lane, LastWay};
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
 };
@@ -69,6 +69,9 @@ pub struct Core {
     pub(super) held: HeldQueue,
     pub(super) stage: Stage,
     pub(super) asks: RefCell<Vec<NeighbourAction>>,
+    pub(super) last_way: RefCell<LastWay>,
+    /// Whether first packets are parsed, walked and replayed in the general way alone.
+    pub(super) no_short_cuts: bool,
     pub(super) icmp: Arc<RateLimiter>,
     pub(super) scratch: Vec<u8>,
     /// Places for the frames of a stride, and for those of them that the parser admitted.
@@ -98,6 +101,8 @@ impl Core {
             held: HeldQueue::new(parts.held),
             stage: Stage::default(),
             asks: RefCell::new(Vec::with_capacity(64)),
+            last_way: RefCell::default(),
+            no_short_cuts: false,
             icmp: parts.icmp,
             scratch: Vec::with_capacity(2048),
             work: (0..STRIDE).map(|_| Work::none()).collect(),
@@ -168,16 +173,22 @@ impl Core {
         if !flows().next().is_some_and(|work| is_new(&work)) {
             return;
         }
-        flows().for_each(|work| compact.prefetch_others(work.hash, &work.odd_key()));
         let sessions = &snapshot.tables.sessions;
         let mut count = 0;
-        for work in flows().filter(is_new) {
+        for work in flows() {
+            // Whatever is not where it most likely is passes for new: nobody waits here for the other lines.
+            if !compact.is_elsewhere(work.hash, &work.odd_key()) {
+                continue;
+            }
+            compact.prefetch_others(work.hash, &work.odd_key());
             let Some(scope) = snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained) else {
                 continue;
             };
-            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &work.tuple()) {
+            let tuple = work.tuple();
+            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &tuple) {
                 prefetch(home);
             }
+            snapshot.pipeline.look_ahead(scope, &tuple, &|line| prefetch(line));
             count += 1;
         }
         if count > 0 {

@@ -120,6 +120,11 @@ impl Engine {
         Ok(generation)
     }
 
+    /// Has first packets of flows parsed, walked and replayed in the general way alone: the slow twin of all others.
+    pub fn take_no_short_cuts(&mut self) {
+        self.core.no_short_cuts = true;
+    }
+
     fn name_ports(&mut self) {
         for name in self.snapshot.config.ports.keys() {
             if let Ok(PortId(id)) = self.registry.port(name) {

@@ -3,10 +3,11 @@
 use std::vec::Drain;
 
 use crate::chain::{Walk, Walker};
-use crate::decision::{DropReason, ScopeId};
-use crate::flow::{CompactKey, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
+use crate::decision::{DropReason, PortId, ScopeId};
+use crate::flow::{CompactKey, Known, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
 use crate::frame::Frame;
-use crate::packet::{self, FragmentKind, Meta, plain, tcp_flags};
+use crate::packet::plain::{self, PlainV4};
+use crate::packet::{self, FragmentKind, Meta, tcp_flags};
 use crate::snapshot::Snapshot;
 
 use super::admit::Admitted;
@@ -177,12 +178,16 @@ impl Core {
     /// whether there was a program that was still right.
     #[inline(never)]
     fn reconsider(&mut self, under: &Under<'_>, frame: Frame, work: &Work, place: Option<Place>) -> bool {
-        let mut meta = match packet::parse(frame.bytes()) {
-            Ok(meta) => meta,
-            Err(malformed) => {
-                self.drop_frame(frame, malformed.into());
-                return false;
-            }
+        let plain = work.tag.is(Kind::Flow) && !work.tag.is_odd() && !self.no_short_cuts;
+        let mut meta = match plain {
+            true => Meta::of_plain(frame.bytes(), &plain_of(work)),
+            false => match packet::parse(frame.bytes()) {
+                Ok(meta) => meta,
+                Err(malformed) => {
+                    self.drop_frame(frame, malformed.into());
+                    return false;
+                }
+            },
         };
         if work.strip != 0 {
             meta.endpoint = work.endpoint.0;
@@ -193,7 +198,9 @@ impl Core {
             (None, Some(scope)) => self.place(&under.snapshot.tables, scope, frame.bytes(), &meta),
             (None, None) => Place::Nowhere,
         };
-        self.pass_slowly(under, frame, meta, id, &place)
+        // What is replayed in one piece is so from its first packet on.
+        let whole = plain || (work.tag.is(Kind::Bridged) && !work.tag.is_odd());
+        self.pass_slowly(under, frame, meta, id, &place, whole.then_some(work))
     }
 
     /// Passes one parsed packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
@@ -242,12 +249,12 @@ impl Core {
                 return true;
             }
         }
-        self.pass_slowly(under, frame, *meta, *scope, place)
+        self.pass_slowly(under, frame, *meta, *scope, place, None)
     }
 
-    /// A packet whose flow has no program, or none that is still right, or one that is not replayed in one piece. Says
-    /// whether its flow had a program that was still right.
-    #[cold]
+    /// A packet whose flow has no program, or none that is still right, or one that is not replayed in one piece. `work`: it is
+    /// plain. Says whether its flow had a program that was still right.
+    #[inline(never)]
     fn pass_slowly(
         &mut self,
         under: &Under<'_>,
@@ -255,6 +262,7 @@ impl Core {
         meta: Meta,
         scope_id: ScopeId,
         place: &Place,
+        work: Option<&Work>,
     ) -> bool {
         let Under { snapshot, replay, generation, epoch } = under;
         let Some(scope) = snapshot.pipeline.scope(scope_id) else {
@@ -262,7 +270,9 @@ impl Core {
             return false;
         };
         let asks = std::mem::take(&mut self.asks);
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        self.last_way.get_mut().renew(*generation, snapshot.tables.epoch(), self.now);
+        let last_way = Some(&self.last_way).filter(|_| !self.no_short_cuts);
+        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way };
         let stamp = Stamp { generation: *generation, epoch: *epoch, now_ms: self.now_ms };
         let watched = meta.tcp_flags & WATCHED != 0;
         let cached = self.flows.get(place);
@@ -285,6 +295,7 @@ impl Core {
             }
         }
         let hit = known.is_some();
+        let mut fresh = false;
         let (program, rewrite) = match known {
             Some(programmed) => programmed,
             None => {
@@ -297,6 +308,7 @@ impl Core {
                             || matches!(place, Place::Compact(..));
                         if cache && knows {
                             self.flows.put(place, &program, &rewrite, stamp, frame.len(), replay);
+                            fresh = true;
                         } else if cached.is_some() && !is_spent(&meta, &program) {
                             self.flows.remove(place);
                         }
@@ -318,6 +330,21 @@ impl Core {
             }
         };
         self.asks = asks;
+        if let Some(work) = work.filter(|_| fresh && !self.no_short_cuts) {
+            match self.replay_quickly(under, &mut frame, work, place) {
+                (Quick::Send, port) => {
+                    self.stage.push(port, frame);
+                    self.answer_asks(snapshot);
+                    return hit;
+                }
+                (Quick::Drop(reason), _) => {
+                    self.drop_frame(frame, reason);
+                    self.answer_asks(snapshot);
+                    return hit;
+                }
+                (Quick::Otherwise, _) => {}
+            }
+        }
         match replay.run(&mut frame, &meta, &program, || rewrite, &mut self.meters, self.now) {
             Outcome::Send(port) => self.stage.push(port, frame),
             other => {
@@ -328,16 +355,42 @@ impl Core {
         hit
     }
 
+    /// Replays the program that was just cached for a plain packet, and counted.
+    fn replay_quickly(
+        &mut self,
+        under: &Under<'_>,
+        frame: &mut Frame,
+        work: &Work,
+        place: &Place,
+    ) -> (Quick, PortId) {
+        const OTHERWISE: (Quick, PortId) = (Quick::Otherwise, PortId(0));
+        let Place::Compact(key, hash) = place else { return OTHERWISE };
+        let Self { flows, meters, now, .. } = self;
+        let Some(entry) = flows.compact.entry(flows.compact.find(*hash, key)) else { return OTHERWISE };
+        let Some(shared) = flows.programs.get(entry.program) else { return OTHERWISE };
+        if work.tag.turning() && shared.turns {
+            return OTHERWISE;
+        }
+        let Some(ready) = under.replay.ready(shared) else { return OTHERWISE };
+        (under.replay.quick_flow(frame, &work.known, &ready, entry, meters, *now), shared.port)
+    }
+
     /// Takes a held packet up again where it was left.
     pub(super) fn resume(&mut self, snapshot: &Snapshot, frame: Frame, meta: Meta, scope: ScopeId) {
         let Some(known) = snapshot.pipeline.scope(scope) else {
             return self.drop_frame(frame, DropReason::NotConfigured);
         };
         let place = self.place(&snapshot.tables, known, frame.bytes(), &meta);
-        if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place) {
+        if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place, None) {
             self.counters.flow_hits.add(1);
         }
     }
+}
+
+/// What is known of a packet that is plain.
+fn plain_of(work: &Work) -> PlainV4 {
+    let Known { addresses, total, class, protocol, ports } = work.known;
+    PlainV4 { addresses, ports, total, class, protocol, turning: work.tag.turning() }
 }
 
 /// Whether a packet would have to be forwarded and has no hop left.

@@ -321,7 +321,8 @@ impl Dataplane {
 /// Inner MTU of a tunnel endpoint, and its underlay's next hop in words.
 fn underlay(snapshot: &Snapshot, scope: &Scope, endpoint: EndpointId, now: u64) -> (u16, String) {
     let asks = std::cell::RefCell::default();
-    let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+    let walker =
+        Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
     let Some(remote) = snapshot.pipeline.endpoints.get(endpoint.index()) else { return (0, "?".into()) };
     match walker.next_hop(remote.underlay, remote.remote, 0) {
         Ok((egress, next_hop)) => {

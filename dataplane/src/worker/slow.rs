@@ -221,7 +221,8 @@ impl Core {
         rewrite: &Rewrite,
     ) {
         let asks = std::mem::take(&mut self.asks);
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let walker =
+            Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
         let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
         match origin {
             Origin::Received(scope) => {
@@ -352,7 +353,8 @@ impl Core {
             return self.drop_frame(frame, DropReason::InternalError);
         };
         let asks = std::mem::take(&mut self.asks);
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let walker =
+            Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
         let result = way(&walker, tuple, self.now);
         self.asks = asks;
         match result {
@@ -414,7 +416,8 @@ impl Core {
     /// Source of an ICMP error: an address of the interface that it leaves by (RFC 1812 section 4.3.2.4).
     fn error_source(&self, snapshot: &Snapshot, vrf: VrfId, ingress: &Scope, to: IpAddr) -> Option<IpAddr> {
         let asks = std::cell::RefCell::default();
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let walker =
+            Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
         let (egress, _) = walker.next_hop(vrf, to, 0).ok()?;
         let egress = snapshot.pipeline.scope(egress)?.interface.as_ref()?;
         let all = snapshot.pipeline.scopes.iter().flatten().filter_map(|scope| scope.interface.as_ref());
@@ -491,7 +494,8 @@ impl Core {
         flooded: Option<ScopeId>,
     ) {
         let asks = std::mem::take(&mut self.asks);
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let walker =
+            Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
         let hash = hash::flow_hash(frame.bytes(), meta, snapshot.tables.seed);
         let result = walker.to_member(pop_tag, member, hash, self.now);
         self.asks = asks;

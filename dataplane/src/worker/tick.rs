@@ -67,7 +67,8 @@ impl Auditor {
         }
         let Some(from) = self.next.filter(|_| core.now >= self.begin) else { return };
         let asks = RefCell::default();
-        let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks };
+        let walker =
+            Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way: None };
         let keep = |domain, chain, translations: &_| walker.keeps(domain, chain, translations);
         self.next = snapshot.tables.sessions.audit(from, AUDITED, core.now, keep);
         if self.next.is_none() {

@@ -206,10 +206,16 @@ impl Fib {
     /// The target of the longest prefix that holds `destination`; `None` if there is no route.
     #[inline]
     pub fn lookup(&self, destination: IpAddr) -> Option<&Target> {
-        self.target(match destination {
+        self.target(self.number(destination))
+    }
+
+    /// The same as the target's number.
+    #[inline]
+    pub fn number(&self, destination: IpAddr) -> u32 {
+        match destination {
             IpAddr::V4(address) => self.lookup_v4(address.to_bits()),
             IpAddr::V6(address) => self.lookup_v6(address.to_bits()),
-        })
+        }
     }
 
     /// The same as the target's number, of an IPv4 address in host order.

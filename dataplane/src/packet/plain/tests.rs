@@ -1,7 +1,9 @@
+use std::net::Ipv4Addr;
+
 use proptest::prelude::*;
 
 use super::super::builder::Packet;
-use super::super::{FragmentKind, L3, parse};
+use super::super::{FragmentKind, L3, Meta, parse};
 use super::*;
 
 const STATION: [u8; 6] = [2, 0, 0, 0, 1, 0];
@@ -32,6 +34,36 @@ fn what_is_read_is_what_stands_there() {
     let plain = plain_v6(&tcp_v6().build(), station()).unwrap();
     assert_eq!(plain.destination, 0x2001_0db8_0002_0000_0000_0000_0000_0009);
     assert_eq!(plain.total, 78);
+}
+
+proptest! {
+    #[test]
+    fn what_the_parser_learns_of_a_plain_packet_is_known_without_it(
+        (tcp, flags, ttl, class) in (any::<bool>(), any::<u8>(), 2u8.., any::<u8>()),
+        (source, destination, ports) in (any::<[u8; 4]>(), any::<[u8; 4]>(), any::<(u16, u16)>()),
+        (len, padding, fragment) in (0usize..80, 0usize..9, 0u8..4),
+    ) {
+        let packet = to_us().ipv4(Ipv4Addr::from(source), Ipv4Addr::from(destination)).ttl(ttl).traffic_class(class);
+        let packet = match tcp {
+            true => packet.tcp(ports.0, ports.1).flags(flags),
+            false => packet.udp(ports.0, ports.1),
+        };
+        let mut frame = packet.payload(&vec![7; len]).build();
+        // Don't-fragment and the reserved bit; the header's sum is made right again.
+        frame[20] = fragment << 6;
+        frame[24..26].fill(0);
+        let sum = !crate::packet::checksum::sum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame.resize(frame.len() + padding, 0);
+        let odd = is_odd_v4(source[0]) || is_odd_v4(destination[0]);
+        for plain in [plain_v4(&frame, station()), bridged_v4(&frame)] {
+            if let Some(plain) = plain {
+                prop_assert_eq!(Meta::of_plain(&frame, &plain), parse(&frame).unwrap());
+            } else {
+                prop_assert!(odd || fragment & 2 != 0, "nothing is odd about {:?}", frame);
+            }
+        }
+    }
 }
 
 #[test]

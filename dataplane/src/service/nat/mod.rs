@@ -26,13 +26,16 @@ use crate::session::opens;
 
 mod pool;
 mod ports;
+mod show;
+mod slots;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
 pub use pool::Reserved;
-pub use table::{AddressEntry, BindingEntry, NatCounters, NatTable};
+pub use show::{AddressEntry, BindingEntry};
+pub use table::{NatCounters, NatTable};
 
 use pool::{Pool, digest};
 use table::{Binding, Request};
@@ -49,6 +52,8 @@ pub struct Nat {
     filtering: Filtering,
     timeouts: Timeouts,
     limit: u32,
+    /// Addresses that its bindings have.
+    outside: External,
     table: Arc<NatTable>,
     reserved: Arc<Reserved>,
 }
@@ -107,9 +112,19 @@ impl Mapping for Forwarding {
 impl Nat {
     /// Compiles the translator `name`.
     pub fn new(name: &str, config: &weir_config::Nat, context: &BuildContext) -> Self {
+        let snat: Box<[_]> = config.snat.iter().map(|rule| Snat::new(name, rule)).collect();
+        let mut outside = External::default();
+        for rule in &snat {
+            match &rule.target {
+                Target::Pool(pool) => outside.ranges.extend(pool.ranges()),
+                Target::Masquerade(_) => outside.own = true,
+                Target::Exempt => {}
+            }
+        }
         Self {
             name: name.into(),
-            snat: config.snat.iter().map(|rule| Snat::new(name, rule)).collect(),
+            snat,
+            outside,
             dnat: config.dnat.iter().map(|rule| Dnat::new(name, rule)).collect(),
             filtering: config.filtering,
             timeouts: timeouts(&config.timeouts),
@@ -189,7 +204,8 @@ impl Nat {
     /// The binding of this translator that has this destination. An echo request is for nobody's binding.
     fn hairpin(&self, vrf: VrfId, meta: &Meta, tuple: &Tuple) -> Option<Arc<Binding>> {
         let IpAddr::V4(ip) = tuple.destination else { return None };
-        if tuple.protocol == protocol::ICMP || !has_ports(meta, tuple) {
+        let outside = self.outside.own || self.outside.contains(ip);
+        if !outside || tuple.protocol == protocol::ICMP || !has_ports(meta, tuple) {
             return None;
         }
         let binding = self.table.inbound(vrf, tuple.protocol, (ip, tuple.destination_port))?;
@@ -291,14 +307,7 @@ impl ServiceFunction for Nat {
     }
 
     fn external(&self) -> External {
-        let mut external = External::default();
-        for rule in &self.snat {
-            match &rule.target {
-                Target::Pool(pool) => external.ranges.extend(pool.ranges()),
-                Target::Masquerade(_) => external.own = true,
-                Target::Exempt => {}
-            }
-        }
+        let mut external = self.outside.clone();
         external.ranges.extend(self.dnat.iter().map(|dnat| AddressRange::one(dnat.rule.to)));
         external
     }
@@ -324,6 +333,17 @@ impl ServiceFunction for Nat {
                     self.dnat.iter().any(|rule| rule.id == translation.rule)
                 }
             }
+    }
+
+    fn look_ahead(&self, vrf: VrfId, tuple: &Tuple, show: &dyn Fn(&u64)) {
+        // Most translators have one pool.
+        let pool = self.snat.iter().find_map(|rule| match &rule.target {
+            Target::Pool(pool) => Some(pool),
+            Target::Masquerade(_) | Target::Exempt => None,
+        });
+        if let (Some(pool), IpAddr::V4(ip)) = (pool, tuple.source) {
+            self.table.look_ahead(vrf, pool, tuple.protocol, (ip, tuple.source_port), show);
+        }
     }
 
     fn timeouts(&self) -> Option<Timeouts> {

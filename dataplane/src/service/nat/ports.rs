@@ -4,15 +4,16 @@
 //! 4787 REQ-3). It rests for a while then (RFC 6888 REQ-8): what still arrives for the last owner must not reach the next,
 //! and no worker's cached program translates to it any more when it is given away.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ahash::RandomState;
 use weir_config::PortRange;
 
-use super::table::Binding;
+use super::slots::Index;
+use super::table::Inner;
 use crate::decision::Nanos;
 use crate::packet::protocol;
 
@@ -41,9 +42,25 @@ pub(super) fn space(ip_protocol: u8) -> Option<usize> {
 pub(super) struct ExternalAddress {
     /// The address.
     pub(super) ip: Ipv4Addr,
+    /// The table that it belongs to.
+    pub(super) table: Weak<Inner>,
     spaces: [Mutex<Space>; 4],
     clock: Arc<AtomicU64>,
 }
+
+/// Who has a port: where the table keeps the binding.
+pub(super) type Owner = NonZeroU32;
+
+/// What a port's owner is found by: a number of its own for each port, with neighbours far apart.
+fn mark(port: u16) -> u32 {
+    u32::from(port).wrapping_mul(SPREAD).rotate_left(16)
+}
+
+/// Odd, so that it has an inverse.
+const SPREAD: u32 = 0x9e37_79b1;
+/// Its inverse modulo 2^32.
+const GATHER: u32 = 0x0e8b_2f51;
+const _: () = assert!(SPREAD.wrapping_mul(GATHER) == 1);
 
 /// The ports of one protocol.
 #[derive(Debug, Default)]
@@ -53,8 +70,8 @@ struct Space {
     in_use: u32,
     /// Ports that rest, and until when, in that order.
     resting: VecDeque<(Nanos, u16)>,
-    /// Who has a port.
-    owners: HashMap<u16, Weak<Binding>, RandomState>,
+    /// Who has a port, under its mark.
+    owners: Index,
 }
 
 /// What is wanted of a port.
@@ -68,14 +85,17 @@ pub(super) struct Wanted<'a> {
     pub(super) random: u16,
     /// Whether a port of the range may be given.
     pub(super) allowed: &'a dyn Fn(u16) -> bool,
+    /// Who will have it.
+    pub(super) owner: Owner,
 }
 
 /// A port of an address, given to one owner. Dropping it gives the port back.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) address: Arc<ExternalAddress>,
-    space: usize,
+    pub(super) space: usize,
     pub(super) port: u16,
+    pub(super) owner: Owner,
     /// Whether anybody has heard of it, so that it has to rest.
     pub(super) known: std::sync::atomic::AtomicBool,
 }
@@ -83,39 +103,39 @@ pub(super) struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let rest = *self.known.get_mut();
-        self.address.give_back(self.space, self.port, rest);
+        self.address.give_back(self.space, self.port, self.owner, rest);
     }
 }
 
 impl ExternalAddress {
     /// An address, all of whose ports are free. `clock` is the engine's, as far as anybody has told.
-    pub(super) fn new(ip: Ipv4Addr, clock: Arc<AtomicU64>) -> Self {
-        Self { ip, spaces: Default::default(), clock }
+    pub(super) fn new(ip: Ipv4Addr, clock: Arc<AtomicU64>, table: Weak<Inner>) -> Self {
+        Self { ip, table, spaces: Default::default(), clock }
     }
 
     /// Hands out a port of a protocol. `None` if none is free.
     pub(super) fn lease(self: &Arc<Self>, space: usize, wanted: &Wanted<'_>) -> Option<Lease> {
         let port = lock(self.spaces.get(space)?).take(wanted, self.clock.load(Ordering::Relaxed))?;
-        Some(Lease { address: Arc::clone(self), space, port, known: false.into() })
-    }
-
-    /// Says who has a port that was handed out.
-    pub(super) fn publish(&self, space: usize, port: u16, owner: Weak<Binding>) {
-        if let Some(space) = self.spaces.get(space) {
-            lock(space).owners.insert(port, owner);
-        }
+        Some(Lease { address: Arc::clone(self), space, port, owner: wanted.owner, known: false.into() })
     }
 
     /// Who has a port.
-    pub(super) fn owner(&self, space: usize, port: u16) -> Option<Arc<Binding>> {
-        // The lock is gone when the binding is let go.
-        let owner = lock(self.spaces.get(space)?).owners.get(&port).cloned();
-        owner?.upgrade()
+    pub(super) fn owner(&self, space: usize, port: u16) -> Option<Owner> {
+        lock(self.spaces.get(space)?).owner(port)
     }
 
-    /// Everybody who has a port of a protocol.
-    pub(super) fn owners(&self, space: usize) -> Vec<Weak<Binding>> {
-        self.spaces.get(space).map(|space| lock(space).owners.values().cloned().collect()).unwrap_or_default()
+    /// Everybody who has a port of a protocol, in the order of the ports.
+    pub(super) fn owners(&self, space: usize) -> Vec<(u16, Owner)> {
+        let Some(space) = self.spaces.get(space) else { return Vec::new() };
+        let mut owners: Vec<_> = lock(space)
+            .owners
+            .iter()
+            .filter_map(|(mark, owner)| {
+                Some((u16::try_from(mark.rotate_left(16).wrapping_mul(GATHER)).ok()?, Owner::new(owner + 1)?))
+            })
+            .collect();
+        owners.sort_unstable();
+        owners
     }
 
     /// Ports of a protocol in use, and at rest.
@@ -134,11 +154,11 @@ impl ExternalAddress {
         })
     }
 
-    fn give_back(&self, space: usize, port: u16, rest: bool) {
+    fn give_back(&self, space: usize, port: u16, owner: Owner, rest: bool) {
         let Some(space) = self.spaces.get(space) else { return };
         let now = self.clock.load(Ordering::Relaxed);
         let mut space = lock(space);
-        space.owners.remove(&port);
+        space.owners.remove(mark(port), owner.get() - 1);
         space.in_use = space.in_use.saturating_sub(1);
         if rest {
             space.resting.push_back((now.saturating_add(REST), port));
@@ -164,8 +184,13 @@ impl Space {
         self.wake(now);
         let port = self.choose(wanted)?;
         self.set(port, true);
+        self.owners.insert(mark(port), wanted.owner.get() - 1);
         self.in_use += 1;
         Some(port)
+    }
+
+    fn owner(&self, port: u16) -> Option<Owner> {
+        self.owners.numbers(mark(port)).next().and_then(|number| Owner::new(number + 1))
     }
 
     /// The port itself; one of its class and parity; of its class; any.

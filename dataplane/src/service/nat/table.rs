@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use ahash::RandomState;
 
 use super::pool::{Pool, Reserved};
-use super::ports::{ExternalAddress, Lease, PROTOCOLS, Wanted, lock, space};
+use super::ports::{ExternalAddress, Lease, Owner, Wanted, lock, space};
+use super::slots::Slots;
 use crate::decision::{ChainId, DropReason, Mapping, Nanos, Transport, VrfId};
 
 const SHARDS: usize = 64;
@@ -39,34 +40,63 @@ type InsideKey = (HostKey, u8, u16);
 
 #[derive(Debug)]
 struct Host {
+    key: HostKey,
+    /// What it was put into its slot with.
+    hash: u32,
     /// Its one external address (RFC 4787 REQ-2: paired).
     address: Arc<ExternalAddress>,
     bindings: u32,
 }
 
+/// A binding, as its shard knows it.
+#[derive(Debug)]
+struct Held {
+    key: InsideKey,
+    binding: Weak<Binding>,
+}
+
 #[derive(Debug, Default)]
 struct Shard {
-    hosts: HashMap<HostKey, Host, RandomState>,
-    bindings: HashMap<InsideKey, Weak<Binding>, RandomState>,
+    hosts: Slots<Host>,
+    bindings: Slots<Held>,
+    /// Bindings made.
+    created: u64,
 }
 
 /// A dynamic binding.
 #[derive(Debug)]
 pub(super) struct Binding {
-    key: InsideKey,
+    inside: Transport,
     lease: Lease,
     rule: u64,
-    service: Arc<str>,
+    pub(super) service: Arc<str>,
     chain: AtomicU32,
-    remotes: Mutex<Remotes>,
-    table: Weak<Inner>,
+    remotes: Remotes,
+    /// What its shard keeps it by; where its host is.
+    hash: u32,
+    host: u32,
 }
 
 /// The last hosts that a binding has sent to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Remotes {
-    hosts: [Ipv4Addr; REMOTES],
-    next: usize,
+    hosts: [AtomicU32; REMOTES],
+    next: AtomicU32,
+}
+
+impl Remotes {
+    fn contains(&self, host: Ipv4Addr) -> bool {
+        self.hosts.iter().any(|known| known.load(Ordering::Acquire) == host.to_bits())
+    }
+
+    fn add(&self, host: Ipv4Addr) {
+        if !self.contains(host) {
+            let at = self.next.fetch_add(1, Ordering::Relaxed) as usize % REMOTES;
+            if let Some(place) = self.hosts.get(at) {
+                place.store(host.to_bits(), Ordering::Release);
+            }
+        }
+    }
 }
 
 impl Binding {
@@ -82,7 +112,7 @@ impl Mapping for Binding {
     }
 
     fn inside(&self) -> Transport {
-        (self.key.0.ip, self.key.2)
+        self.inside
     }
 
     fn outside(&self) -> Transport {
@@ -93,40 +123,42 @@ impl Mapping for Binding {
         self.lease.known.store(true, Ordering::Relaxed);
         let number = chain.map_or(NO_CHAIN, |chain| u32::from(chain.0));
         self.chain.store(number, Ordering::Relaxed);
-        let mut remotes = lock(&self.remotes);
-        let Remotes { hosts, next } = &mut *remotes;
-        if !hosts.contains(&remote) {
-            if let Some(place) = hosts.get_mut(*next % REMOTES) {
-                *place = remote;
-            }
-            *next += 1;
-        }
+        self.remotes.add(remote);
     }
 
     fn has_sent_to(&self, remote: Ipv4Addr) -> bool {
-        lock(&self.remotes).hosts.contains(&remote)
+        self.remotes.contains(remote)
     }
 }
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        let Some(table) = self.table.upgrade() else { return };
-        let (host, ..) = self.key;
-        if let Some(shard) = table.shard(&host) {
+        let Some(table) = self.lease.address.table.upgrade() else { return };
+        let (number, slot) = split(self.lease.owner);
+        if let Some(shard) = table.shards.get(number) {
             let mut shard = lock(shard);
-            let own = std::ptr::from_ref(self);
-            if shard.bindings.get(&self.key).is_some_and(|known| std::ptr::eq(known.as_ptr(), own)) {
-                shard.bindings.remove(&self.key);
-            }
-            if let Some(known) = shard.hosts.get_mut(&host) {
+            shard.bindings.remove(self.hash, slot);
+            if let Some(known) = shard.hosts.get_mut(self.host) {
                 known.bindings = known.bindings.saturating_sub(1);
                 if known.bindings == 0 {
-                    shard.hosts.remove(&host);
+                    let hash = known.hash;
+                    shard.hosts.remove(hash, self.host);
                 }
             }
         }
         table.in_use.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Where a binding is kept: the number of its shard, and its slot there. `None` if that is beyond all bounds.
+fn owner(shard: usize, slot: u32) -> Option<Owner> {
+    let number = u32::try_from(shard).ok()?.checked_add(slot.checked_mul(SHARDS as u32)?)?;
+    Owner::new(number.checked_add(1)?)
+}
+
+fn split(owner: Owner) -> (usize, u32) {
+    let number = owner.get() - 1;
+    (number as usize % SHARDS, number / SHARDS as u32)
 }
 
 /// What a binding is wanted for.
@@ -158,73 +190,82 @@ pub struct NatCounters {
     pub refused: u64,
 }
 
-/// One binding for show.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BindingEntry {
-    /// VRF.
-    pub vrf: VrfId,
-    /// Name of the translator that made it.
-    pub service: String,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Behind the translator.
-    pub inside: Transport,
-    /// As the outside sees it.
-    pub outside: Transport,
-    /// Sessions that hold it.
-    pub sessions: u64,
-}
-
-/// Use of one external address's ports for show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressEntry {
-    /// VRF.
-    pub vrf: VrfId,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Ports in use.
-    pub in_use: u32,
-    /// Ports that rest before they are given to somebody else.
-    pub resting: u32,
-}
-
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     seed: RandomState,
+    /// What hosts and bindings are hashed with.
+    keys: [u64; 4],
     shards: Box<[Mutex<Shard>]>,
-    addresses: RwLock<HashMap<(VrfId, Ipv4Addr), Arc<ExternalAddress>, RandomState>>,
+    pub(super) addresses: RwLock<HashMap<(VrfId, Ipv4Addr), Arc<ExternalAddress>, RandomState>>,
     clock: Arc<AtomicU64>,
     capacity: usize,
     in_use: AtomicUsize,
-    created: AtomicU64,
     refused: AtomicU64,
 }
 
+/// Both halves of a product: each bit of either number moves all of them.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
 impl Inner {
-    fn shard(&self, host: &HostKey) -> Option<&Mutex<Shard>> {
-        self.shards.get((self.seed.hash_one(host) >> 58) as usize % SHARDS)
+    /// Of a host: the highest bits choose its shard, the lower half is what it is found by there.
+    fn hash(&self, host: &HostKey) -> u64 {
+        let [a, b, c, d] = self.keys;
+        let HostKey { vrf, pool, via, ip } = *host;
+        let inside = u64::from(vrf.0) << 32 | u64::from(ip.to_bits());
+        fold(fold(inside ^ a, pool ^ b) ^ u64::from(via.to_bits()) ^ c, d | 1)
+    }
+
+    /// Of an address and port of a host with this hash.
+    fn inside_hash(&self, host: u64, ip_protocol: u8, port: u16) -> u64 {
+        let [a, .., d] = self.keys;
+        fold(host ^ (u64::from(ip_protocol) << 16 | u64::from(port)) ^ d, a | 1)
+    }
+
+    /// The binding that a port's owner is; what is there by now may be another.
+    fn held(&self, owner: Owner) -> Option<Arc<Binding>> {
+        let (number, slot) = split(owner);
+        // The lock is gone when a binding is let go.
+        let binding =
+            lock(self.shards.get(number)?).bindings.get(slot).map(|held| Weak::clone(&held.binding));
+        binding?.upgrade()
+    }
+
+    /// The binding that has a port of an address.
+    pub(super) fn has(
+        &self,
+        address: &Arc<ExternalAddress>,
+        space: usize,
+        port: u16,
+    ) -> Option<Arc<Binding>> {
+        let own = |binding: &Arc<Binding>| {
+            let lease = &binding.lease;
+            Arc::ptr_eq(&lease.address, address) && (lease.space, lease.port) == (space, port)
+        };
+        self.held(address.owner(space, port)?).filter(own)
     }
 }
 
 /// The bindings of all translators.
 #[derive(Debug)]
 pub struct NatTable {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl NatTable {
     /// A table of at most `capacity` bindings (`limits.nat-bindings`).
     pub fn new(capacity: usize, seed: u64) -> Self {
+        let random = RandomState::with_seeds(seed, !seed, seed.rotate_left(21), 0x6e61_7434_3462_696e);
         let inner = Inner {
-            seed: RandomState::with_seeds(seed, !seed, seed.rotate_left(21), 0x6e61_7434_3462_696e),
+            keys: [0u64, 1, 2, 3].map(|number| random.hash_one(number)),
+            seed: random,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             addresses: RwLock::default(),
             clock: Arc::default(),
             capacity,
             in_use: AtomicUsize::new(0),
-            created: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
@@ -232,14 +273,16 @@ impl NatTable {
 
     /// Memory of `bindings` bindings, in bytes, about: it is taken as they come. Maps of external ports are not counted.
     pub fn bytes_for(bindings: usize) -> usize {
-        let place = size_of::<(InsideKey, Weak<Binding>)>() + 1;
-        // Reference counts stand in front of a binding; a map keeps up to half of its places free.
-        bindings * (size_of::<Binding>() + 2 * size_of::<usize>() + 2 * place)
+        // Reference counts stand in front of a binding. Most hosts may have but one.
+        let counts = 2 * size_of::<usize>();
+        bindings * (size_of::<Binding>() + counts + Slots::<Held>::EACH + Slots::<Host>::EACH)
     }
 
     /// Tells the time, by which ports rest.
     pub fn tick(&self, now: Nanos) {
-        self.inner.clock.fetch_max(now, Ordering::Relaxed);
+        if self.inner.clock.load(Ordering::Relaxed) < now {
+            self.inner.clock.fetch_max(now, Ordering::Relaxed);
+        }
     }
 
     /// The binding of an address and port behind a translator: the same for all destinations (RFC 4787 REQ-1). Made if
@@ -250,12 +293,10 @@ impl NatTable {
     pub(super) fn outbound(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
         self.tick(request.now);
         let found = self.find_or_make(request);
-        match &found {
-            Ok((_, true)) => self.inner.created.fetch_add(1, Ordering::Relaxed),
-            Ok((_, false)) => 0,
-            Err(_) => self.inner.refused.fetch_add(1, Ordering::Relaxed),
-        };
-        found.map(|(binding, _)| binding)
+        if found.is_err() {
+            self.inner.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        found
     }
 
     /// The binding that has this external address and port.
@@ -264,41 +305,105 @@ impl NatTable {
         let addresses = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner);
         let address = addresses.get(&(vrf, ip)).map(Arc::clone);
         drop(addresses);
-        address?.owner(space(ip_protocol)?, port)
+        self.inner.has(&address?, space(ip_protocol)?, port)
     }
 
-    fn find_or_make(&self, request: &Request<'_>) -> Result<(Arc<Binding>, bool), DropReason> {
+    /// Shows where looking for the binding of an address and port will begin, unless somebody is at it.
+    pub(super) fn look_ahead(
+        &self,
+        vrf: VrfId,
+        pool: &Pool,
+        ip_protocol: u8,
+        (ip, port): Transport,
+        show: &dyn Fn(&u64),
+    ) {
+        let hash = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
+        let shard = self.inner.shards.get((hash >> 58) as usize % SHARDS);
+        if let Some(Ok(shard)) = shard.map(Mutex::try_lock) {
+            let inside = self.inner.inside_hash(hash, ip_protocol, port);
+            shard
+                .hosts
+                .home(hash as u32)
+                .into_iter()
+                .chain(shard.bindings.home(inside as u32))
+                .for_each(show);
+        }
+    }
+
+    fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
         let Request { vrf, pool, via, protocol, inside: (ip, port), .. } = *request;
         let host = HostKey { vrf, pool: pool.id, via: via.unwrap_or(Ipv4Addr::UNSPECIFIED), ip };
         let key = (host, protocol, port);
         let ports = space(protocol).ok_or(DropReason::NatUntranslatable)?;
-        let mut shard = lock(self.inner.shard(&host).ok_or(DropReason::InternalError)?);
-        if let Some(binding) = shard.bindings.get(&key).and_then(Weak::upgrade) {
-            return Ok((binding, false));
+        let hash = self.inner.hash(&host);
+        let number = (hash >> 58) as usize % SHARDS;
+        let hashes = (hash as u32, self.inner.inside_hash(hash, protocol, port));
+        let mut shard = lock(self.inner.shards.get(number).ok_or(DropReason::InternalError)?);
+        let own = |_, held: &Held| if held.key == key { held.binding.upgrade() } else { None };
+        let of_host = |slot, known: &Host| {
+            (known.key == host).then(|| (slot, known.bindings, Arc::clone(&known.address)))
+        };
+        // One after the other, so that the processor waits for both at a time.
+        let found = shard.bindings.find(hashes.1 as u32, own);
+        let known = shard.hosts.find(hashes.0, of_host);
+        if let Some(binding) = found {
+            return Ok(binding);
         }
         self.make_room()?;
-        let lease = match self.lease(&shard, &host, ports, request) {
-            Ok(lease) => lease,
-            Err(reason) => {
-                self.inner.in_use.fetch_sub(1, Ordering::Relaxed);
-                return Err(reason);
+        let made = self.make(&mut shard, number, &key, known, hashes, ports, request);
+        if made.is_err() {
+            self.inner.in_use.fetch_sub(1, Ordering::Relaxed);
+        }
+        made
+    }
+
+    /// Makes a binding. `known`: its host's slot, bindings and address; `hashes`: of its host, and of its address and port.
+    #[allow(clippy::too_many_arguments)]
+    fn make(
+        &self,
+        shard: &mut Shard,
+        number: usize,
+        key: &InsideKey,
+        known: Option<(u32, u32, Arc<ExternalAddress>)>,
+        hashes: (u32, u64),
+        ports: usize,
+        request: &Request<'_>,
+    ) -> Result<Arc<Binding>, DropReason> {
+        let (host, ..) = key;
+        let owner = owner(number, shard.bindings.next()).ok_or(DropReason::NatTableFull)?;
+        let random = fold(hashes.1 ^ self.inner.keys[1], shard.created | 1 << 63);
+        let lease = self.lease(
+            known.as_ref().map(|(_, held, address)| (*held, address)),
+            owner,
+            host,
+            ports,
+            random as u16,
+            request,
+        )?;
+        let place = match known {
+            Some((slot, ..)) => slot,
+            None => {
+                let address = Arc::clone(&lease.address);
+                shard.hosts.insert(hashes.0, Host { key: *host, hash: hashes.0, address, bindings: 0 })
             }
         };
-        let (address, given) = (Arc::clone(&lease.address), lease.port);
-        let known = shard.hosts.entry(host).or_insert(Host { address: Arc::clone(&address), bindings: 0 });
-        known.bindings += 1;
+        if let Some(host) = shard.hosts.get_mut(place) {
+            host.bindings += 1;
+        }
+        let hash = hashes.1 as u32;
         let binding = Arc::new(Binding {
-            key,
+            inside: request.inside,
             lease,
             rule: request.rule,
             service: Arc::clone(request.service),
             chain: AtomicU32::new(NO_CHAIN),
-            remotes: Mutex::new(Remotes { hosts: [Ipv4Addr::UNSPECIFIED; REMOTES], next: 0 }),
-            table: Arc::downgrade(&self.inner),
+            remotes: Remotes::default(),
+            hash,
+            host: place,
         });
-        shard.bindings.insert(key, Arc::downgrade(&binding));
-        address.publish(ports, given, Arc::downgrade(&binding));
-        Ok((binding, true))
+        shard.bindings.insert(hash, Held { key: *key, binding: Arc::downgrade(&binding) });
+        shard.created += 1;
+        Ok(binding)
     }
 
     /// Counts one binding more, if there may be one more.
@@ -308,27 +413,28 @@ impl NatTable {
         room.map(drop).map_err(|_| DropReason::NatTableFull)
     }
 
-    /// A port for a host: of the address that it has, or else of the first of its pool that has one free.
+    /// A port for a host: of the address that it has, or else of the first of its pool that has one free. `known`: how many
+    /// bindings it has, and its address.
     fn lease(
         &self,
-        shard: &Shard,
+        known: Option<(u32, &Arc<ExternalAddress>)>,
+        owner: Owner,
         host: &HostKey,
         ports: usize,
+        random: u16,
         request: &Request<'_>,
     ) -> Result<Lease, DropReason> {
         let Request { pool, reserved, protocol, inside, .. } = *request;
-        let random = self.inner.seed.hash_one((inside, protocol, self.inner.created.load(Ordering::Relaxed)));
         let of = |address: &Arc<ExternalAddress>| {
             let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, inside.0);
-            let wanted =
-                Wanted { port: inside.1, range: pool.ports, random: random as u16, allowed: &allowed };
+            let wanted = Wanted { port: inside.1, range: pool.ports, random, allowed: &allowed, owner };
             address.lease(ports, &wanted)
         };
-        if let Some(known) = shard.hosts.get(host) {
-            if known.bindings >= request.limit {
+        if let Some((bindings, address)) = known {
+            if bindings >= request.limit {
                 return Err(DropReason::NatHostLimit);
             }
-            return of(&known.address).ok_or(DropReason::NatPortsExhausted);
+            return of(address).ok_or(DropReason::NatPortsExhausted);
         }
         if request.limit == 0 {
             return Err(DropReason::NatHostLimit);
@@ -351,7 +457,8 @@ impl NatTable {
         }
         drop(addresses);
         let mut addresses = self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(ExternalAddress::new(ip, Arc::clone(&self.inner.clock)));
+        let Inner { clock, .. } = &*self.inner;
+        let new = || Arc::new(ExternalAddress::new(ip, Arc::clone(clock), Arc::downgrade(&self.inner)));
         Arc::clone(addresses.entry((vrf, ip)).or_insert_with(new))
     }
 
@@ -366,54 +473,8 @@ impl NatTable {
         NatCounters {
             in_use: self.inner.in_use.load(Ordering::Relaxed) as u64,
             capacity: self.inner.capacity as u64,
-            created: self.inner.created.load(Ordering::Relaxed),
+            created: self.inner.shards.iter().map(|shard| lock(shard).created).sum(),
             refused: self.inner.refused.load(Ordering::Relaxed),
         }
-    }
-
-    /// Up to `limit` bindings for show, ordered by external address, protocol and port.
-    pub fn entries(&self, limit: usize) -> Vec<BindingEntry> {
-        let mut entries = Vec::new();
-        for ((vrf, _), address) in self.sorted() {
-            for (space, ip_protocol) in PROTOCOLS.into_iter().enumerate() {
-                // Held by nobody but this line when they are let go: no lock is held here.
-                let mut owners: Vec<_> = address.owners(space).iter().filter_map(Weak::upgrade).collect();
-                owners.sort_by_key(|binding| binding.outside());
-                entries.extend(owners.iter().map(|binding| BindingEntry {
-                    vrf,
-                    service: binding.service.to_string(),
-                    protocol: ip_protocol,
-                    inside: binding.inside(),
-                    outside: binding.outside(),
-                    sessions: Arc::strong_count(binding).saturating_sub(1) as u64,
-                }));
-                if entries.len() >= limit {
-                    entries.truncate(limit);
-                    return entries;
-                }
-            }
-        }
-        entries
-    }
-
-    /// Use of the ports of each external address that is in use.
-    pub fn addresses(&self) -> Vec<AddressEntry> {
-        let mut entries = Vec::new();
-        for ((vrf, ip), address) in self.sorted() {
-            for (space, ip_protocol) in PROTOCOLS.into_iter().enumerate() {
-                let (in_use, resting) = address.usage(space);
-                if in_use + resting > 0 {
-                    entries.push(AddressEntry { vrf, address: ip, protocol: ip_protocol, in_use, resting });
-                }
-            }
-        }
-        entries
-    }
-
-    fn sorted(&self) -> Vec<((VrfId, Ipv4Addr), Arc<ExternalAddress>)> {
-        let addresses = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = addresses.iter().map(|(key, value)| (*key, Arc::clone(value))).collect();
-        all.sort_by_key(|(key, _)| *key);
-        all
     }
 }

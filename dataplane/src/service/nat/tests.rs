@@ -1,5 +1,6 @@
 //! The table of bindings: what is shared, what is given back, what is refused; also from several threads.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
 
@@ -134,6 +135,23 @@ dnat = [{ protocol = "udp", to = "203.0.113.7", to-port = 4790, forward = "10.1.
     assert_eq!(asker.ask(("10.1.0.3", 4789), 1).map(drop), Err(DropReason::NatPortsExhausted));
     let own = asker.ask(("10.1.0.2", 4790), 1).unwrap();
     assert_eq!(own.outside().1, 4790, "it is this host's");
+}
+
+#[test]
+fn looking_ahead_shows_where_a_binding_and_its_host_will_be_looked_for() {
+    let table = NatTable::new(10, 1);
+    let asker = Asker::new(&table, pool("203.0.113.7", "203.0.113.7", DEFAULT_NAT_PORTS));
+    let shown = || {
+        let lines = RefCell::new(Vec::new());
+        let inside = (address("10.1.0.2"), 5000);
+        table.look_ahead(VrfId(0), &asker.pool, UDP, inside, &|line| lines.borrow_mut().push(*line));
+        lines.into_inner()
+    };
+    assert!(shown().is_empty(), "an empty table has nothing to show");
+    let binding = asker.ask(("10.1.0.2", 5000), 1).unwrap();
+    assert!(shown().len() == 2 && shown().iter().all(|entry| *entry != 0), "both stand where they belong");
+    drop(binding);
+    assert_eq!(shown(), [0, 0]);
 }
 
 #[test]

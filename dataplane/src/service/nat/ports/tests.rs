@@ -16,7 +16,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let clock = Arc::new(AtomicU64::new(1));
-        let address = ExternalAddress::new(Ipv4Addr::new(203, 0, 113, 7), Arc::clone(&clock));
+        let address = ExternalAddress::new(Ipv4Addr::new(203, 0, 113, 7), Arc::clone(&clock), Weak::new());
         Self { clock, address: Arc::new(address) }
     }
 
@@ -31,8 +31,15 @@ impl Lab {
         random: u16,
         allowed: &dyn Fn(u16) -> bool,
     ) -> Option<Lease> {
-        let range = PortRange { first, last };
-        self.address.lease(0, &Wanted { port, range, random, allowed })
+        let (range, owner) = (PortRange { first, last }, Self::owner(port));
+        let lease = self.address.lease(0, &Wanted { port, range, random, allowed, owner })?;
+        assert_eq!(self.address.owner(0, lease.port), Some(owner));
+        Some(lease)
+    }
+
+    /// Whoever wants this port.
+    fn owner(port: u16) -> Owner {
+        Owner::MIN.saturating_add(u32::from(port))
     }
 }
 
@@ -149,6 +156,10 @@ proptest! {
                 Step::Wait(seconds) => lab.clock.store(now + seconds * SECOND, Ordering::Relaxed),
             }
             prop_assert_eq!(lab.address.usage(0).0 as usize, leases.len());
+            let mut owned: Vec<u16> = leases.iter().map(|lease| lease.port).collect();
+            owned.sort_unstable();
+            let owners = lab.address.owners(0);
+            prop_assert_eq!(owners.iter().map(|(port, _)| *port).collect::<Vec<_>>(), owned);
         }
         leases.clear();
         prop_assert!(lab.address.is_idle(lab.clock.load(Ordering::Relaxed) + REST));
