@@ -129,7 +129,7 @@ impl Mempool {
     /// Where its mbufs are.
     #[inline(always)]
     pub fn places(&self) -> Places {
-        Places { mbufs: self.mbufs, frames: self.frames }
+        Places { mbufs: self.mbufs, bytes: (self.frames as usize) << SHIFT }
     }
 
     /// The chunk of an mbuf, if it is one of this pool's.
@@ -159,15 +159,15 @@ impl Mempool {
 #[derive(Clone, Copy, Debug)]
 pub struct Places {
     mbufs: NonNull<u8>,
-    frames: u32,
+    bytes: usize,
 }
 
 impl Places {
     /// The chunk of an mbuf, if it is one of this pool's.
     #[inline(always)]
     pub fn chunk(self, mbuf: Mbuf) -> Option<u32> {
-        let index = mbuf.address().wrapping_sub(self.mbufs.as_ptr() as usize) >> SHIFT;
-        if index < self.frames as usize { Some(index as u32) } else { None }
+        let offset = mbuf.address().wrapping_sub(self.mbufs.as_ptr() as usize);
+        if offset < self.bytes { Some((offset >> SHIFT) as u32) } else { None }
     }
 
     /// The mbuf of a chunk.
@@ -176,7 +176,7 @@ impl Places {
     /// The pool's memory has a chunk of that number.
     #[inline(always)]
     pub unsafe fn mbuf(self, chunk: u32) -> Mbuf {
-        debug_assert!(chunk < self.frames);
+        debug_assert!((chunk as usize) << SHIFT < self.bytes);
         // SAFETY: the array has an mbuf for each chunk.
         Mbuf::new(unsafe { self.mbufs.add((chunk as usize) << SHIFT) })
     }
