@@ -148,6 +148,23 @@ impl Mempool {
         unsafe { self.places().mbuf(chunk) }
     }
 
+    /// Gives chunks back by way of what the calling thread keeps for itself: drivers that it polls take them next.
+    ///
+    /// # Safety
+    /// The chunks are the pool's, and the caller's, who gives them up.
+    pub unsafe fn put(&self, chunks: &[u32]) {
+        let places = self.places();
+        let mut mbufs = [std::ptr::null_mut(); BATCH];
+        for batch in chunks.chunks(BATCH) {
+            for (place, chunk) in mbufs.iter_mut().zip(batch) {
+                // SAFETY: the caller's promise.
+                *place = unsafe { places.mbuf(*chunk) }.as_ptr().cast();
+            }
+            // SAFETY: as many places were filled. An mbuf that is nobody's is one segment with a count of one.
+            unsafe { sys::weir_mempool_put(self.pool.as_ptr(), mbufs.as_ptr(), batch.len() as c_uint) };
+        }
+    }
+
     /// Gives back what the calling thread keeps for itself.
     fn flush(&self) {
         // SAFETY: the cache is the calling thread's own, if it has one.

@@ -104,6 +104,7 @@ struct rte_mempool *weir_mempool_create(const char *name, uint32_t count, uint16
 void weir_mempool_set_owner(struct rte_mempool *pool, void *owner);
 int weir_mempool_holds(struct rte_mempool *pool, void *address, size_t length);
 void *weir_mempool_owner(const struct rte_mempool *pool);
+void weir_mempool_put(struct rte_mempool *pool, void *const *mbufs, unsigned int count);
 void weir_mempool_flush(struct rte_mempool *pool);
 void weir_mbuf_init(struct rte_mempool *pool, struct rte_mbuf *mbuf, void *chunk, uint16_t length);
 

@@ -1,5 +1,6 @@
-//! Relaying between two devices.
+//! Relaying between two devices, and where frames go that nobody sends.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use weir_dataplane::frame::BURST;
@@ -115,4 +116,20 @@ fn a_cross_connect_relays_every_frame_and_counts_it_once() {
     assert_eq!(stopped.free_frames, stopped.frames);
     frames.remove(300);
     assert!(read_capture(&output) == frames);
+}
+
+#[test]
+fn drivers_get_the_buffers_again_that_were_freed_last() {
+    let mut memory = Memory::new(4096, 2048);
+    let (_port, mut queue) = memory.single(&format!("net_null{},size=100", unique()));
+    let (mut burst, mut seen) = (Vec::new(), BTreeSet::new());
+    for _ in 0..1000 {
+        queue.receive(&mut burst, BURST, &mut memory.cache);
+        seen.extend(burst.iter().map(weir_dataplane::frame::Frame::index));
+        burst.drain(..).for_each(|frame| memory.cache.free(frame));
+        queue.service(&mut memory.cache);
+    }
+    assert!(seen.len() < 1024, "{} of 4096 chunks were used", seen.len());
+    queue.close(&mut memory.cache);
+    memory.expect_whole();
 }
