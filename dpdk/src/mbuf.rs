@@ -59,10 +59,14 @@ impl Mbuf {
     /// The mbuf is the caller's: received and not freed.
     #[inline(always)]
     pub unsafe fn layout(self) -> (u16, u16, u16) {
-        // SAFETY: these offsets are those of the rearm word and of a 16-bit length.
+        // Field by field: a driver has just written some of them, and what was stored in pieces is slow to load as a whole.
+        // SAFETY: these offsets are those of 16-bit fields.
         unsafe {
-            let word: u64 = self.read(sys::WEIR_MBUF_REARM);
-            (word as u16, self.read(sys::WEIR_MBUF_DATA_LEN), (word >> 32) as u16)
+            (
+                self.read(sys::WEIR_MBUF_DATA_OFF),
+                self.read(sys::WEIR_MBUF_DATA_LEN),
+                self.read(sys::WEIR_MBUF_NB_SEGS),
+            )
         }
     }
 
@@ -119,12 +123,13 @@ impl Mbuf {
     /// The mbuf is the caller's, and `start + len` is at most the size of its chunk.
     #[inline(always)]
     pub unsafe fn set(self, start: u16, len: u16) {
-        // SAFETY: as above; these are a 64-bit word each, a 32-bit and a 16-bit length.
+        // SAFETY: as above; these are 64-bit words each, the last of them the lengths of packet (32 bits) and segment (16), and a tag,
+        // which no flag says is to be inserted.
         unsafe {
             self.write(sys::WEIR_MBUF_REARM, REARM | u64::from(start));
             self.write(sys::WEIR_MBUF_OL_FLAGS, 0u64);
-            self.write(sys::WEIR_MBUF_PKT_LEN, u32::from(len));
-            self.write(sys::WEIR_MBUF_DATA_LEN, len);
+            let lengths = self.0.as_ptr().add(sys::WEIR_MBUF_PKT_LEN as usize).cast::<u64>();
+            lengths.write_unaligned(u64::from(len) | u64::from(len) << 32);
         }
     }
 

@@ -129,7 +129,7 @@ impl Mempool {
     /// Where its mbufs are.
     #[inline(always)]
     pub fn places(&self) -> Places {
-        Places { mbufs: self.mbufs, frames: self.frames }
+        Places { mbufs: self.mbufs, bytes: (self.frames as usize) << SHIFT }
     }
 
     /// The chunk of an mbuf, if it is one of this pool's.
@@ -148,6 +148,23 @@ impl Mempool {
         unsafe { self.places().mbuf(chunk) }
     }
 
+    /// Gives chunks back by way of what the calling thread keeps for itself: drivers that it polls take them next.
+    ///
+    /// # Safety
+    /// The chunks are the pool's, and the caller's, who gives them up.
+    pub unsafe fn put(&self, chunks: &[u32]) {
+        let places = self.places();
+        let mut mbufs = [std::ptr::null_mut(); BATCH];
+        for batch in chunks.chunks(BATCH) {
+            for (place, chunk) in mbufs.iter_mut().zip(batch) {
+                // SAFETY: the caller's promise.
+                *place = unsafe { places.mbuf(*chunk) }.as_ptr().cast();
+            }
+            // SAFETY: as many places were filled. An mbuf that is nobody's is one segment with a count of one.
+            unsafe { sys::weir_mempool_put(self.pool.as_ptr(), mbufs.as_ptr(), batch.len() as c_uint) };
+        }
+    }
+
     /// Gives back what the calling thread keeps for itself.
     fn flush(&self) {
         // SAFETY: the cache is the calling thread's own, if it has one.
@@ -159,15 +176,15 @@ impl Mempool {
 #[derive(Clone, Copy, Debug)]
 pub struct Places {
     mbufs: NonNull<u8>,
-    frames: u32,
+    bytes: usize,
 }
 
 impl Places {
     /// The chunk of an mbuf, if it is one of this pool's.
     #[inline(always)]
     pub fn chunk(self, mbuf: Mbuf) -> Option<u32> {
-        let index = mbuf.address().wrapping_sub(self.mbufs.as_ptr() as usize) >> SHIFT;
-        if index < self.frames as usize { Some(index as u32) } else { None }
+        let offset = mbuf.address().wrapping_sub(self.mbufs.as_ptr() as usize);
+        if offset < self.bytes { Some((offset >> SHIFT) as u32) } else { None }
     }
 
     /// The mbuf of a chunk.
@@ -176,7 +193,7 @@ impl Places {
     /// The pool's memory has a chunk of that number.
     #[inline(always)]
     pub unsafe fn mbuf(self, chunk: u32) -> Mbuf {
-        debug_assert!(chunk < self.frames);
+        debug_assert!((chunk as usize) << SHIFT < self.bytes);
         // SAFETY: the array has an mbuf for each chunk.
         Mbuf::new(unsafe { self.mbufs.add((chunk as usize) << SHIFT) })
     }

@@ -129,6 +129,11 @@ void *weir_mempool_owner(const struct rte_mempool *pool)
     return pool->pool_data;
 }
 
+void weir_mempool_put(struct rte_mempool *pool, void *const *mbufs, unsigned int count)
+{
+    rte_mempool_put_bulk(pool, mbufs, count);
+}
+
 void weir_mempool_flush(struct rte_mempool *pool)
 {
     struct rte_mempool_cache *cache = rte_mempool_default_cache(pool, rte_lcore_id());

@@ -20,6 +20,8 @@
 enum {
     WEIR_MBUF_SIZE = sizeof(struct rte_mbuf),
     WEIR_MBUF_REARM = offsetof(struct rte_mbuf, data_off),
+    WEIR_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+    WEIR_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
     WEIR_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
     WEIR_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
     WEIR_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
@@ -34,6 +36,10 @@ _Static_assert(offsetof(struct rte_mbuf, refcnt) == offsetof(struct rte_mbuf, da
 _Static_assert(offsetof(struct rte_mbuf, nb_segs) == offsetof(struct rte_mbuf, data_off) + 4, "mbuf");
 _Static_assert(offsetof(struct rte_mbuf, port) == offsetof(struct rte_mbuf, data_off) + 6, "mbuf");
 _Static_assert(offsetof(struct rte_mbuf, data_off) % 8 == 0, "mbuf");
+/* And another of three at pkt_len, on the same line. */
+_Static_assert(offsetof(struct rte_mbuf, data_len) == offsetof(struct rte_mbuf, pkt_len) + 4, "mbuf");
+_Static_assert(offsetof(struct rte_mbuf, vlan_tci) == offsetof(struct rte_mbuf, pkt_len) + 6, "mbuf");
+_Static_assert(offsetof(struct rte_mbuf, vlan_tci) + 2 <= 64, "mbuf");
 
 /* Takes a line of EAL's log: its level (1 to 8, as syslog's plus one), text, length. */
 typedef void (*weir_log_line)(uint32_t level, const char *text, size_t length);
@@ -98,6 +104,7 @@ struct rte_mempool *weir_mempool_create(const char *name, uint32_t count, uint16
 void weir_mempool_set_owner(struct rte_mempool *pool, void *owner);
 int weir_mempool_holds(struct rte_mempool *pool, void *address, size_t length);
 void *weir_mempool_owner(const struct rte_mempool *pool);
+void weir_mempool_put(struct rte_mempool *pool, void *const *mbufs, unsigned int count);
 void weir_mempool_flush(struct rte_mempool *pool);
 void weir_mbuf_init(struct rte_mempool *pool, struct rte_mbuf *mbuf, void *chunk, uint16_t length);
 

@@ -104,6 +104,9 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Case>, String> {
     Ok(ALL.iter().filter(wanted).collect())
 }
 
+/// Networks of 24 bits in 10.128.0.0/9, which whoever has one route for all destinations has it for.
+const NETWORKS: u32 = 1 << 15;
+
 /// The destination of a flow: one in each /24 from 10.128.0.0 on.
 fn destination(flow: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 128, 0, 2)).wrapping_add(flow << 8))
@@ -121,9 +124,13 @@ impl Case {
         let mut order: Vec<u32> = (0..count).map(|at| at % self.flows).collect();
         fastrand::Rng::with_seed(u64::from(count)).shuffle(&mut order);
         order.into_iter().map(|flow| {
+            let (network, port) = match self.work {
+                Work::Chain => (flow % NETWORKS, 4000 + (flow / NETWORKS) as u16),
+                Work::CrossConnect | Work::Routes(_) => (flow, 4000),
+            };
             Packet::ethernet([2, 0, 0, 0, 1, 2], [2, 0, 0, 0, 1, 0])
-                .ipv4(Ipv4Addr::new(10, 1, 0, 2), destination(flow))
-                .udp(4000, 443)
+                .ipv4(Ipv4Addr::new(10, 1, 0, 2), destination(network))
+                .udp(port, 443)
                 .payload(&[0; 22])
                 .build()
         })
@@ -168,7 +175,7 @@ impl Case {
         let Work::Routes(count) = self.work else { return String::new() };
         let mut text = String::new();
         if count > L3FWD_ROUTES {
-            return "R10.128.0.0/9 1\n".to_owned();
+            return "R8.0.0.0/5 1\n".to_owned();
         }
         for route in 0..count {
             let [a, b, c, _] = destination(route).octets();
@@ -249,6 +256,8 @@ fn write(path: &Path, packets: impl Iterator<Item = Vec<u8>>) -> Result<(), Stri
 
 #[cfg(test)]
 mod tests {
+    use weir_dataplane::worker::Engine;
+
     use super::*;
 
     #[test]
@@ -257,6 +266,21 @@ mod tests {
             let text = case.configuration(0, Path::new("/tmp/x"));
             let loaded = weir_config::load_str(case.name, &text);
             assert!(loaded.is_ok(), "{}: {}", case.name, loaded.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn every_packet_of_every_capture_leaves_by_the_far_port() {
+        for case in ALL.iter().filter(|case| case.source == Source::Capture) {
+            let config =
+                weir_config::load_str(case.name, &case.configuration(0, Path::new("/tmp/x"))).unwrap();
+            let mut engine = Engine::new(&config.config).unwrap();
+            let (packets, mut sent) = (case.packets().collect::<Vec<_>>(), 0);
+            for burst in packets.chunks(64) {
+                let burst: Vec<&[u8]> = burst.iter().map(Vec::as_slice).collect();
+                engine.receive("in", &burst, |port, _| sent += usize::from(port == "out"));
+            }
+            assert_eq!(sent, packets.len(), "{}: {:?}", case.name, engine.counters());
         }
     }
 

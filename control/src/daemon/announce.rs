@@ -6,7 +6,7 @@ use tracing::{info, warn};
 use weir_config::{Config, HugePages};
 use weir_dataplane::worker::status::PortStatus;
 
-use crate::engine::Engine;
+use crate::engine::{DeviceEvent, Engine};
 
 /// Which ports were told of.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Announcer {
     generation: u64,
     /// What makes a port another one: interface index, XDP mode, how often it was bound again.
     ports: BTreeMap<String, (u32, String, u64)>,
+    /// What the states of ports over DPDK were.
+    states: BTreeMap<String, &'static str>,
 }
 
 impl Announcer {
@@ -38,6 +40,30 @@ impl Announcer {
             warn!("the configuration has no port: nothing is received or sent");
         }
         self.ports = ports.iter().map(|port| (port.name.clone(), seen(port))).collect();
+    }
+
+    /// Logs devices of DPDK's that went away, came back, lost or got their carrier. The kernel tells of all others.
+    pub(crate) fn devices(&mut self, ports: &[PortStatus]) {
+        let ours = || ports.iter().filter(|port| port.backend == "DPDK");
+        for port in ours() {
+            let before = self.states.get(&port.name).copied();
+            if let Some(event) = before.and_then(|before| event(before, port.state)) {
+                info!("device {}: {event}", port.device);
+            }
+        }
+        self.states = ours().map(|port| (port.name.clone(), port.state)).collect();
+    }
+}
+
+/// What happened to a device between two states of its port, as the kernel's events of network devices are called.
+fn event(before: &str, now: &str) -> Option<DeviceEvent> {
+    match (before, now) {
+        (before, now) if before == now => None,
+        (_, "gone") => Some(DeviceEvent::Vanished),
+        ("gone", _) => Some(DeviceEvent::Appeared),
+        (_, "up") => Some(DeviceEvent::CarrierUp),
+        (_, "no carrier") => Some(DeviceEvent::CarrierDown),
+        _ => None,
     }
 }
 
@@ -87,6 +113,14 @@ fn memory(config: &Config, huge: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_of_dpdk_that_goes_and_comes_back_is_told_of_as_the_kernel_tells_of_others() {
+        let states = ["up", "up", "no carrier", "up", "gone", "gone", "no carrier", "gone", "up"];
+        let events: Vec<_> =
+            states.windows(2).filter_map(|pair| Some(event(pair[0], pair[1])?.to_string())).collect();
+        assert_eq!(events, ["no carrier", "carrier", "vanished", "appeared", "vanished", "appeared"]);
+    }
 
     #[test]
     fn huge_pages_that_were_not_obtained_are_not_claimed() {

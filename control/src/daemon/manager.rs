@@ -13,6 +13,7 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 use weir_config::{Change, Config, Diagnostic, Identity};
 use weir_dataplane::io::WITH_DPDK;
+use weir_dataplane::worker::status::PortStatus;
 
 use crate::configuration::{self, Loaded, Refusal, Source};
 use crate::daemon::announce::Announcer;
@@ -181,12 +182,16 @@ impl Manager {
 
     /// Its health, with what the engine says.
     pub fn health(&self) -> Health {
+        self.health_with(&self.engine.ports())
+    }
+
+    fn health_with(&self, ports: &[PortStatus]) -> Health {
         let stuck = self.liveness();
         judge(&Findings {
             generation: self.engine.generation(),
             stopping: self.is_stopping(),
             draining: self.is_draining(),
-            ports: &self.engine.ports(),
+            ports,
             workers: &self.engine.workers(),
             stuck: &stuck,
         })
@@ -354,7 +359,9 @@ impl Manager {
             let workers = self.engine.workers();
             pulse().look(&workers, Instant::now());
             let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let health = self.health();
+            let ports = self.engine.ports();
+            self.announcer.lock().unwrap_or_else(PoisonError::into_inner).devices(&ports);
+            let health = self.health_with(&ports);
             let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
             status.tell(&health, refusal.as_deref());
         }

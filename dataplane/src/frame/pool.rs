@@ -142,6 +142,25 @@ impl FrameCache {
         }
     }
 
+    /// Chunks that are kept privately now.
+    #[cfg(feature = "dpdk")]
+    #[inline]
+    pub(crate) fn kept(&self) -> usize {
+        self.local.len()
+    }
+
+    /// Takes chunks that are kept privately, those freed last first; returns how many.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn take_kept(&mut self, into: &mut [u32]) -> usize {
+        let mut taken = 0;
+        for place in into {
+            let Some(index) = self.local.pop() else { break };
+            *place = index;
+            taken += 1;
+        }
+        taken
+    }
+
     /// Gives every private chunk back to the shared pool.
     pub fn flush(&mut self) {
         while let Some(index) = self.local.pop() {

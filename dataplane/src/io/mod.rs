@@ -14,6 +14,7 @@ mod wake;
 pub use port::{Backend, LinkState, Port, PortCounters, PortInfo};
 pub use wake::Wake;
 
+use std::any::Any;
 use std::os::fd::RawFd;
 
 use crate::frame::{Frame, FrameCache};
@@ -29,6 +30,28 @@ pub trait PortQueue: Send {
     /// Takes as many frames from the front of `frames` as the transmit ring has room for, and sends them (one kick a
     /// call at most). What did not fit stays, in order. Returns how many were taken.
     fn transmit(&mut self, frames: &mut Vec<Frame>, cache: &mut FrameCache) -> usize;
+
+    /// Passes what was received straight on to `other`, a queue of another port, without a token for each frame: from the front, as
+    /// long as frames have between 14 and `longest` bytes and `other` has room. Receives at most `max`; what is not passed on is
+    /// appended to `burst`, in order, as by [`receive`](Self::receive). Returns how many were passed on; none where a queue cannot do
+    /// so.
+    fn relay(
+        &mut self,
+        other: &mut dyn PortQueue,
+        longest: usize,
+        burst: &mut Vec<Frame>,
+        max: usize,
+        cache: &mut FrameCache,
+    ) -> usize {
+        let _ = (other, longest);
+        self.receive(burst, max, cache);
+        0
+    }
+
+    /// The queue itself, for another of its kind to [`relay`](Self::relay) to; `None` where there is no such thing.
+    fn as_relay(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
 
     /// Housekeeping, once a poll: reaps completions, refills the receive side, kicks what needs a kick.
     fn service(&mut self, cache: &mut FrameCache);

@@ -23,6 +23,7 @@ mod memory;
 mod odd;
 mod pass;
 mod ports;
+mod relay;
 mod run;
 mod show;
 mod slow;

@@ -1,12 +1,13 @@
 //! The run loop of one worker thread: poll the queues, run the engine, send, keep house, idle.
 
 use std::io::Write as _;
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_queue::ArrayQueue;
 use weir_config::Idle;
@@ -21,6 +22,7 @@ use super::counters::CounterBlock;
 use super::display;
 use super::idle::{NAP, Silence};
 use super::memory::Private;
+use super::relay::Wire;
 use super::status::FlowStatus;
 use super::tick::Ticker;
 
@@ -131,21 +133,35 @@ pub(super) struct Common {
     pub(super) quiet: AtomicBool,
 }
 
+/// Where the newest snapshot is, for a cache of it: whether there is a newer one is then a look at one word.
+struct Newest(Arc<Common>);
+
+impl Deref for Newest {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.snapshots
+    }
+}
+
 /// One worker.
 pub(super) struct Worker {
     id: usize,
-    core: Core,
-    snapshot: Arc<Snapshot>,
+    pub(super) core: Core,
+    pub(super) snapshot: Arc<Snapshot>,
+    newest: Cache<Newest, Arc<Snapshot>>,
     common: Arc<Common>,
     door: Arc<Door>,
     mail: Receiver<Mail>,
-    queues: Vec<Queue>,
+    pub(super) queues: Vec<Queue>,
     /// Index into `queues` of the queue that sends for a port.
-    transmit: Vec<Option<usize>>,
+    pub(super) transmit: Vec<Option<usize>>,
+    /// By index into `queues`: where what is received there is relayed to.
+    pub(super) wires: Vec<Option<Wire>>,
     descriptors: Vec<RawFd>,
     /// Whether there is a queue without a descriptor: nothing wakes the worker when that receives.
     blind: bool,
-    burst: Vec<Frame>,
+    pub(super) burst: Vec<Frame>,
     ticker: Option<Ticker>,
     now: Nanos,
     silence: Silence,
@@ -193,10 +209,12 @@ impl Worker {
             id,
             core,
             snapshot,
+            newest: Cache::new(Newest(Arc::clone(&common))),
             door,
             mail,
             queues: Vec::new(),
             transmit: vec![None; MAX_PORTS],
+            wires: Vec::new(),
             descriptors: Vec::new(),
             blind: false,
             burst: Vec::with_capacity(BURST_ROOM),
@@ -256,13 +274,20 @@ impl Worker {
     fn poll_queue(&mut self, at: usize) -> usize {
         let generation = self.snapshot.generation;
         let Some(queue) = self.queues.get_mut(at).filter(|queue| queue.since <= generation) else { return 0 };
-        let count = queue.io.receive(&mut self.burst, BURST, &mut self.core.cache);
+        let port = queue.port;
+        let relayed = match self.wires.get(at) {
+            Some(Some(wire)) => self.relay(at, *wire),
+            _ => {
+                queue.io.receive(&mut self.burst, BURST, &mut self.core.cache);
+                0
+            }
+        };
+        let count = self.burst.len();
         if count > 0 {
-            let port = queue.port;
             self.core.process(&self.snapshot, port, &mut self.burst);
             self.send();
         }
-        count
+        relayed + count
     }
 
     /// Frames that other workers hand over to be sent.
@@ -295,11 +320,12 @@ impl Worker {
     /// moved on.
     #[inline]
     fn pick_up(&mut self) {
-        let newest = self.common.snapshots.load();
+        let newest = self.newest.load();
         if newest.generation != self.snapshot.generation {
-            self.snapshot = Arc::clone(&newest);
+            self.snapshot = Arc::clone(newest);
             self.door.counters.generation.set(self.snapshot.generation);
             self.core.release_all(&self.snapshot);
+            self.find_wires();
         }
     }
 
@@ -341,6 +367,7 @@ impl Worker {
         self.descriptors.clear();
         self.descriptors.extend(self.queues.iter().filter_map(|queue| queue.io.descriptor()));
         self.blind = self.descriptors.len() < self.queues.len();
+        self.find_wires();
     }
 
     /// Sends what other workers have handed over so far, at most so many bursts of it.

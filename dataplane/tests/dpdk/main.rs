@@ -12,6 +12,7 @@
 mod devices;
 mod frames;
 mod peers;
+mod relay;
 mod support;
 mod threads;
 mod workers;

@@ -8,7 +8,7 @@ use weir_dataplane::worker::{Dataplane, Engine};
 use crate::devices::{datagram, read_capture, write_capture};
 use crate::support::{Memory, Testpmd, eventually, unique};
 
-fn configured(text: &str) -> Config {
+pub fn configured(text: &str) -> Config {
     weir_config::load_str("t.toml", text).unwrap_or_else(|error| panic!("{error}")).config
 }
 

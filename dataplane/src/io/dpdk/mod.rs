@@ -10,6 +10,7 @@ mod error;
 mod pool;
 mod port;
 mod queue;
+mod relay;
 mod stale;
 
 pub use error::OpenError;

@@ -1,5 +1,6 @@
 //! One queue of a device that DPDK drives.
 
+use std::any::Any;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
@@ -10,25 +11,28 @@ use crate::frame::{BURST, Frame, FrameCache, FrameMemory, FramePool, HEADROOM};
 use crate::io::{PortQueue, QueueCounters};
 
 /// Shortest frame that is sent: an Ethernet header.
-const SHORTEST: usize = 14;
+pub(super) const SHORTEST: usize = 14;
+/// Free frames that a worker keeps for itself before it gives more to the drivers, and how many it then gives at once.
+const KEPT: usize = 128;
+const SHARED: usize = 64;
 /// Polls without anything sent after which the driver is asked to free what has been sent.
 const CLEAN_AFTER: u32 = 256;
 
 /// One receive/transmit queue pair of a [`DpdkPort`](super::DpdkPort), for one worker to poll.
 #[derive(Debug)]
 pub struct DpdkQueue {
-    port: u16,
-    queue: u16,
-    mempool: &'static Mempool,
+    pub(super) port: u16,
+    pub(super) queue: u16,
+    pub(super) mempool: &'static Mempool,
     memory: &'static FrameMemory,
     pool: Arc<FramePool>,
     /// Longest frame that is sent: as much as drivers take to fit one of this pool's buffers.
-    longest: usize,
+    pub(super) longest: usize,
     /// `None` once closed.
-    shared: Option<Arc<Shared>>,
-    counters: QueueCounters,
+    pub(super) shared: Option<Arc<Shared>>,
+    pub(super) counters: QueueCounters,
     /// Polls since something was sent; the driver was asked to clean up when it reaches [`CLEAN_AFTER`], and it stays there.
-    quiet: u32,
+    pub(super) quiet: u32,
     /// Whether the driver can be asked.
     cleans: bool,
 }
@@ -76,8 +80,10 @@ impl DpdkQueue {
             unsafe {
                 let mbuf = place.assume_init();
                 let (start, len, segments) = mbuf.layout();
-                let usual = (segments == 1) & (u32::from(start) + u32::from(len) <= size);
-                let Some(chunk) = mempool.chunk(mbuf).filter(|_| usual) else { break };
+                if segments != 1 || u32::from(start) + u32::from(len) > size {
+                    break;
+                }
+                let Some(chunk) = mempool.chunk(mbuf) else { break };
                 room.write(memory.frame(chunk, start, len));
                 bytes += u64::from(len);
             }
@@ -135,6 +141,34 @@ impl DpdkQueue {
         None
     }
 
+    /// Appends the frames of mbufs that were just received to a burst, and counts them. Says how many.
+    ///
+    /// # Safety
+    /// As for [`plain`](Self::plain).
+    #[inline(always)]
+    pub(super) unsafe fn take(&mut self, filled: &[MaybeUninit<Mbuf>], burst: &mut Vec<Frame>) -> usize {
+        burst.reserve(filled.len());
+        let mut rest = filled;
+        let (mut received, mut bytes) = (0, 0);
+        loop {
+            // SAFETY: the caller's promise.
+            let (count, of) = unsafe { self.plain(rest, burst) };
+            received += count;
+            bytes += of;
+            let Some(([odd], behind)) = rest.get(count..).and_then(<[_]>::split_first_chunk) else { break };
+            // SAFETY: as above.
+            if let Some(frame) = self.odd(unsafe { odd.assume_init() }) {
+                bytes += frame.len() as u64;
+                received += 1;
+                burst.push(frame);
+            }
+            rest = behind;
+        }
+        self.counters.rx_bytes += bytes;
+        self.counters.rx_frames += received as u64;
+        received
+    }
+
     /// Replaces a frame of another memory, of a length that may be sent, by a copy in this queue's. False if there is no free chunk.
     #[cold]
     fn copy_here(&mut self, frame: &mut Frame, cache: &mut FrameCache) -> bool {
@@ -155,29 +189,53 @@ impl DpdkQueue {
         frame.len().wrapping_sub(SHORTEST) <= self.longest.wrapping_sub(SHORTEST)
     }
 
-    /// Describes frames from the front to DPDK, at most a burst of them. Stops before one that cannot be sent as it is.
+    /// Describes frames from the front to DPDK, at most a burst of them. Stops before one that cannot be sent as it is. Says how many,
+    /// and their bytes.
     #[inline]
     fn describe(
         &mut self,
         frames: &mut [Frame],
         cache: &mut FrameCache,
         mbufs: &mut [MaybeUninit<Mbuf>; BURST],
-    ) -> usize {
+    ) -> (usize, usize) {
         let (mempool, memory) = (self.mempool.places(), self.memory.layout());
-        let mut described = 0;
+        let span = self.longest.wrapping_sub(SHORTEST);
+        let (mut described, mut bytes) = (0, 0);
         for (frame, place) in frames.iter_mut().zip(mbufs) {
-            if !self.sendable(frame) || (!memory.owns(frame) && !self.copy_here(frame, cache)) {
+            let len = frame.len();
+            if len.wrapping_sub(SHORTEST) > span || (!memory.owns(frame) && !self.copy_here(frame, cache)) {
                 break;
             }
             // SAFETY: the frame is of this memory, so there is such an mbuf, and it is ours with the frame; the packet lies in it.
             unsafe {
                 let mbuf = mempool.mbuf(frame.index());
-                mbuf.set(frame.headroom() as u16, frame.len() as u16);
+                mbuf.set(frame.headroom() as u16, len as u16);
                 place.write(mbuf);
             }
+            bytes += len;
             described += 1;
         }
-        described
+        (described, bytes)
+    }
+
+    /// Gives drivers back what the worker has freed beyond what it keeps for itself. They take next what they were given last, which
+    /// is still in the processor's caches; by way of the pool they would get what has lain there longest.
+    #[inline]
+    fn share(&mut self, cache: &mut FrameCache) {
+        if cache.kept() < KEPT + SHARED || !std::ptr::eq(cache.pool().memory(), self.memory) {
+            return;
+        }
+        self.share_out(cache);
+    }
+
+    #[inline(never)]
+    fn share_out(&mut self, cache: &mut FrameCache) {
+        let mut chunks = [0; SHARED];
+        while cache.kept() >= KEPT + SHARED {
+            let taken = cache.take_kept(&mut chunks);
+            // SAFETY: the chunks were the cache's, of this memory, and are given up.
+            unsafe { self.mempool.put(chunks.get(..taken).unwrap_or_default()) };
+        }
     }
 
     fn shut(&mut self) {
@@ -222,28 +280,33 @@ impl PortQueue for DpdkQueue {
         }
         let mut mbufs = [const { MaybeUninit::<Mbuf>::uninit() }; BURST];
         let Some(places) = mbufs.get_mut(..max.min(BURST)) else { return 0 };
-        // SAFETY: the device is started, and has this queue, which only its one worker polls.
-        let ready = unsafe { Device::receive(self.port, self.queue, places) };
-        burst.reserve(ready);
-        let mut rest = places.get(..ready).unwrap_or_default();
-        let (mut received, mut bytes) = (0, 0);
-        loop {
-            // SAFETY: the driver filled the first `ready` places.
-            let (count, of) = unsafe { self.plain(rest, burst) };
-            received += count;
-            bytes += of;
-            let Some(([odd], behind)) = rest.get(count..).and_then(<[_]>::split_first_chunk) else { break };
-            // SAFETY: as above.
-            if let Some(frame) = self.odd(unsafe { odd.assume_init() }) {
-                bytes += frame.len() as u64;
-                received += 1;
-                burst.push(frame);
-            }
-            rest = behind;
+        // SAFETY: the device is started, and has this queue, which only its one worker polls; the driver fills the first places.
+        unsafe {
+            let ready = Device::receive(self.port, self.queue, places);
+            self.take(places.get(..ready).unwrap_or_default(), burst)
         }
-        self.counters.rx_bytes += bytes;
-        self.counters.rx_frames += received as u64;
-        received
+    }
+
+    fn relay(
+        &mut self,
+        other: &mut dyn PortQueue,
+        longest: usize,
+        burst: &mut Vec<Frame>,
+        max: usize,
+        cache: &mut FrameCache,
+    ) -> usize {
+        let other = other.as_relay().and_then(|other| other.downcast_mut::<Self>());
+        match other.filter(|other| other.takes_from(self)) {
+            Some(other) => self.pass_on(other, longest, burst, max),
+            None => {
+                self.receive(burst, max, cache);
+                0
+            }
+        }
+    }
+
+    fn as_relay(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
     }
 
     fn transmit(&mut self, frames: &mut Vec<Frame>, cache: &mut FrameCache) -> usize {
@@ -263,7 +326,7 @@ impl PortQueue for DpdkQueue {
                 taken += 1;
                 continue;
             }
-            let described = self.describe(frames, cache, &mut mbufs);
+            let (described, mut bytes) = self.describe(frames, cache, &mut mbufs);
             if described == 0 {
                 break;
             }
@@ -273,12 +336,16 @@ impl PortQueue for DpdkQueue {
                 let mbufs = std::slice::from_raw_parts_mut(mbufs.as_mut_ptr().cast::<Mbuf>(), described);
                 Device::transmit(self.port, self.queue, mbufs)
             };
-            let mut bytes = 0;
-            for frame in frames.drain(..sent) {
-                let (_, _, len) = frame.into_raw();
-                bytes += u64::from(len);
+            bytes -= frames.iter().take(described).skip(sent).map(Frame::len).sum::<usize>();
+            if sent == frames.len() {
+                // SAFETY: fewer than there are. No token is dropped: each was given up with its mbuf.
+                unsafe { frames.set_len(0) };
+            } else {
+                frames.drain(..sent).for_each(|frame| {
+                    let _ = frame.into_raw();
+                });
             }
-            self.counters.tx_bytes += bytes;
+            self.counters.tx_bytes += bytes as u64;
             self.counters.tx_frames += sent as u64;
             taken += sent;
             if sent < described {
@@ -288,7 +355,8 @@ impl PortQueue for DpdkQueue {
         taken
     }
 
-    fn service(&mut self, _cache: &mut FrameCache) {
+    fn service(&mut self, cache: &mut FrameCache) {
+        self.share(cache);
         if self.quiet < CLEAN_AFTER {
             self.quiet += 1;
             if self.quiet == CLEAN_AFTER && self.cleans && self.shared.is_some() {

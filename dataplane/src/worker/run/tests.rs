@@ -1,5 +1,8 @@
 //! Workers driven turn by turn, without threads: what has to be counted is counted exactly.
 
+use std::any::Any;
+use std::sync::atomic::AtomicUsize;
+
 use weir_config::HugePages;
 
 use super::*;
@@ -75,14 +78,17 @@ impl Bench {
     /// Has a worker poll one queue of a port, and send by it.
     fn adopt(&mut self, worker: usize, port: &str, since: u64) -> MemoryHandle {
         let (handle, queue) = memory_queue(2048).unwrap();
+        self.adopt_queue(worker, port, since, Box::new(queue));
+        handle
+    }
+
+    fn adopt_queue(&mut self, worker: usize, port: &str, since: u64, io: Box<dyn PortQueue>) {
         let port = self.registry.port(port).unwrap();
         let (done, adopted) = crossbeam_channel::bounded(1);
-        self.common.doors[worker]
-            .send(Mail::Adopt(Queue { port, number: 0, io: Box::new(queue), since }, done));
+        self.common.doors[worker].send(Mail::Adopt(Queue { port, number: 0, io, since }, done));
         self.workers[worker].turn();
         adopted.try_recv().unwrap();
         self.common.senders[port.index()].store(worker as u16, Ordering::Release);
-        handle
     }
 
     fn counters(&self) -> Counters {
@@ -242,4 +248,115 @@ fn a_worker_that_panics_takes_the_process_with_it() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
     assert!(said.contains("as it was told") && said.contains("weir: worker 3 panicked: aborting"), "{said}");
+}
+
+/// A memory queue that relays, as queues of DPDK's drivers do, and counts what it relayed.
+struct Relaying(Box<dyn PortQueue>, Arc<AtomicUsize>);
+
+impl PortQueue for Relaying {
+    fn receive(&mut self, burst: &mut Vec<Frame>, max: usize, cache: &mut FrameCache) -> usize {
+        self.0.receive(burst, max, cache)
+    }
+
+    fn transmit(&mut self, frames: &mut Vec<Frame>, cache: &mut FrameCache) -> usize {
+        self.0.transmit(frames, cache)
+    }
+
+    fn relay(
+        &mut self,
+        other: &mut dyn PortQueue,
+        longest: usize,
+        burst: &mut Vec<Frame>,
+        max: usize,
+        cache: &mut FrameCache,
+    ) -> usize {
+        assert!(other.as_relay().is_some() && burst.is_empty());
+        self.receive(burst, max, cache);
+        let fit = burst.iter().take_while(|frame| frame.len() <= longest).count();
+        let mut rest = burst.split_off(fit);
+        let sent = other.transmit(burst, cache);
+        burst.append(&mut rest);
+        self.1.fetch_add(sent, Ordering::Relaxed);
+        sent
+    }
+
+    fn as_relay(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+
+    fn service(&mut self, cache: &mut FrameCache) {
+        self.0.service(cache);
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn counters(&self) -> QueueCounters {
+        self.0.counters()
+    }
+
+    fn alive(&self) -> bool {
+        self.0.alive()
+    }
+
+    fn close(&mut self, cache: &mut FrameCache) {
+        self.0.close(cache);
+    }
+}
+
+#[test]
+fn cross_connected_queues_of_one_worker_relay_and_what_they_leave_goes_through_the_engine() {
+    let mut bench = Bench::new(2);
+    let relayed = Arc::new(AtomicUsize::new(0));
+    let mut relaying = |worker: usize, port: &str| {
+        let (handle, queue) = memory_queue(2048).unwrap();
+        bench.adopt_queue(worker, port, 1, Box::new(Relaying(Box::new(queue), Arc::clone(&relayed))));
+        handle
+    };
+    let (left, right) = (relaying(0, "left"), relaying(0, "right"));
+    let frame = |n: u8, len: usize| [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, n][..], &vec![n; len - 12]].concat();
+    let frames: Vec<_> = [60, 70, 1600, 80].into_iter().zip(0..).map(|(len, n)| frame(n, len)).collect();
+    for frame in &frames {
+        left.inject(frame).unwrap();
+    }
+    while bench.workers[0].turn() {}
+    let counters = bench.counters();
+    assert_eq!((counters.received, counters.transmitted), (4, 3));
+    assert_eq!(counters.dropped.values().sum::<u64>(), 1, "{counters:?}");
+    assert_eq!(counters.balance().0, counters.balance().1);
+    assert_eq!(relayed.load(Ordering::Relaxed), 2);
+    assert_eq!(right.take_transmitted(), [0, 1, 3].map(|n| frames[n].clone()));
+    // Back the other way as well; no more once the ports are something else.
+    right.inject(&frames[0]).unwrap();
+    while bench.workers[0].turn() {}
+    assert_eq!((relayed.load(Ordering::Relaxed), left.take_transmitted().len()), (3, 1));
+    let bridged = PATCH
+        .replace("[cross-connect.patch]\nends = [\"left\", \"right\"]\n", "")
+        .replace("\"dedicated\"", "\"dedicated\"\nbridge = \"lan\"")
+        + "[bridge.lan]\n";
+    let config = weir_config::load_str("test.toml", &bridged).unwrap().config;
+    let snapshot = Bench::compile(&config, &mut bench.registry, &bench.shared, 2);
+    bench.common.snapshots.store(Arc::new(snapshot));
+    left.inject(&frames[0]).unwrap();
+    while bench.workers[0].turn() {}
+    assert_eq!((relayed.load(Ordering::Relaxed), right.take_transmitted().len()), (3, 1));
+    bench.stop(&[0, 1]);
+}
+
+#[test]
+fn queues_of_two_workers_do_not_relay() {
+    let mut bench = Bench::new(2);
+    let relayed = Arc::new(AtomicUsize::new(0));
+    let handles = [(0, "left"), (1, "right")].map(|(worker, port)| {
+        let (handle, queue) = memory_queue(2048).unwrap();
+        bench.adopt_queue(worker, port, 1, Box::new(Relaying(Box::new(queue), Arc::clone(&relayed))));
+        handle
+    });
+    handles[0].inject(&datagram()).unwrap();
+    for worker in [0, 1] {
+        while bench.workers[worker].turn() {}
+    }
+    assert_eq!((relayed.load(Ordering::Relaxed), handles[1].transmitted()), (0, 1));
+    bench.stop(&[0, 1]);
 }
