@@ -46,7 +46,7 @@ bench: setup ## Measure everything beside DPDK and Open vSwitch, under 15 minute
 bench-quick: setup ## Measure the engine alone, two minutes
 	@scripts/bench.sh quick
 
-bench-wire: setup ## Measure packets over veth beside the kernel and testpmd, two minutes (needs root or sudo)
+bench-wire: setup ## Measure packets over veth beside the kernel and testpmd, two to four minutes (needs root or sudo)
 	@scripts/bench.sh wire
 
 bench-dpdk: setup ## Measure weir over DPDK devices beside testpmd and Open vSwitch, three minutes (needs root or sudo)

@@ -327,7 +327,7 @@ fn bridging() -> Vec<Case> {
 /// What no packet brings about by itself: a device, memory or another worker has to fail, or a timer has to run out.
 const BEYOND: [Reason; 10] = [
     Reason::InterfaceDown,
-    // A hop loses its carrier, or swallows packets: see `hops.rs`.
+    // A hop loses its carrier, or swallows packets: see `hops`.
     Reason::HopDown,
     Reason::HopNoSession,
     Reason::NoHeadroom,

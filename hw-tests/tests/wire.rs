@@ -97,6 +97,25 @@ fn streams_of_several_kinds_are_counted_apart_through_a_tunnel_and_afxdp() {
     assert_eq!(received, [1500 - long, 500], "{trial}");
 }
 
+#[test]
+fn an_idle_run_tells_what_adaptive_idling_costs() {
+    let record = record("--devices-under-test weir,weir-adaptive --idle --trial 0.3 --repeats 1", &[]);
+    let devices = record["devices"].as_array().unwrap();
+    let medians: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            assert!(device["error"].is_null(), "{device}");
+            let latencies = device["latency"].as_array().unwrap();
+            let loads: Vec<_> = latencies.iter().map(|latency| latency["load"].as_str().unwrap()).collect();
+            assert_eq!(loads, ["idle", "asleep"]);
+            assert!(latencies.iter().all(|latency| number(&latency["ns"], "count") > 0), "{device}");
+            number(&latencies[0]["ns"], "p50") as f64
+        })
+        .collect();
+    let cost = record["adaptive_idle_cost_us"].as_f64().unwrap();
+    assert!((cost - (medians[1] - medians[0]) / 1e3).abs() < 0.01, "{cost} µs of {medians:?} ns");
+}
+
 fn start(arguments: &str) -> Child {
     let mut command = wire();
     command

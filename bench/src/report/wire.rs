@@ -14,12 +14,15 @@ pub(super) struct Record {
     setting: Setting,
     self_test: Option<SelfTest>,
     devices: Vec<Device>,
+    /// Absent of runs without one of the two.
+    adaptive_idle_cost_us: Option<f64>,
     notes: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Setting {
     mean_bytes: f64,
+    silence_us: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +122,13 @@ pub(super) fn figures(record: &Record) -> String {
                 cpu.unwrap_or_default(),
             );
         }
+    }
+    if let Some(cost) = record.adaptive_idle_cost_us {
+        let _ = writeln!(
+            text,
+            "\nAfter {:.1} ms of silence adaptive idling costs {cost:.1} µs at the median.",
+            record.setting.silence_us / 1e3
+        );
     }
     text.push('\n');
     text

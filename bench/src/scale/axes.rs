@@ -96,11 +96,21 @@ pub(super) fn measure(
         }
         Axis::Workers => {
             let cores: Vec<usize> = effort.cores.iter().copied().take(size).collect();
-            let routed = Site::new(parsed(&(limits(FLOWS) + PORTS + ROUTE))?, size, pool)?;
-            let flow = Site::new(parsed(&(limits(FLOWS) + PORTS + ROUTE + MULTIPATH))?, size, pool)?;
             let traffic = flows(FLOWS, BURST);
-            let run = |site: &Site| site.together(&cores, &traffic, effort.packets, effort.repeats);
-            Ok(vec![("route", run(&routed)?), ("by five-tuple, 10 k flows", run(&flow)?)])
+            let run = |routes: &str, names: [&'static str; 3]| -> Result<_, String> {
+                let site = |workers| Site::new(parsed(&(limits(FLOWS) + PORTS + routes))?, workers, pool);
+                let own = cores.iter().map(|_| site(1)).collect::<Result<Vec<_>, _>>()?;
+                let costs = site(size)?.together(&own, &cores, &traffic, effort.packets, effort.repeats)?;
+                Ok(names.into_iter().zip(costs))
+            };
+            let by_flow = ROUTE.to_owned() + MULTIPATH;
+            let routed = run(ROUTE, ["route", "route, nothing shared", "route, one of them alone"])?;
+            let flow = [
+                "by five-tuple, 10 k flows",
+                "by five-tuple, nothing shared",
+                "by five-tuple, one of them alone",
+            ];
+            Ok(routed.chain(run(&by_flow, flow)?).collect())
         }
     }
 }

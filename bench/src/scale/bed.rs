@@ -89,33 +89,50 @@ impl Site {
         Bed { core, snapshot, port, template, frames: Vec::with_capacity(64), sent: 0 }
     }
 
-    /// Several engines at once, each on a core of its own; what a packet cost each in each of `repeats` repeats.
+    /// What a packet costs workers on `cores`, in each of `repeats` repeats: all at once, on this site; all at once, each on a site of
+    /// its own, of `own`; the first of them alone. They take turns: what the machine does to cores in use, it does to all three.
     pub(super) fn together(
         &self,
+        own: &[Self],
         cores: &[usize],
         traffic: &Traffic,
         packets: usize,
         repeats: usize,
-    ) -> Result<Vec<Cost>, String> {
+    ) -> Result<[Vec<Cost>; 3], String> {
         let barrier = Barrier::new(cores.len());
-        let measure = |core: usize| -> Result<Vec<Cost>, String> {
+        let measure = |core: usize, site: &Self, first: bool| -> Result<[Vec<Cost>; 3], String> {
             let pinned = crate::common::pin::pin(Some(core));
-            let mut bed = self.bed();
-            let warm = bed.check(traffic);
-            let mut costs = Vec::new();
+            let (mut here, mut apart) = (self.bed(), site.bed());
+            let warm = here.check(traffic).and(apart.check(traffic));
+            let [mut shared, mut separate, mut alone] = [(); 3].map(|()| Vec::with_capacity(repeats));
             for _ in 0..repeats {
                 barrier.wait();
-                costs.push(bed.repeat(traffic, packets));
+                shared.push(here.repeat(traffic, packets));
+                barrier.wait();
+                separate.push(apart.repeat(traffic, packets));
+                barrier.wait();
+                if first {
+                    alone.push(apart.repeat(traffic, packets));
+                }
             }
-            pinned.and(warm).map(|()| costs)
+            pinned.and(warm).map(|()| [shared, separate, alone])
         };
         let results: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = cores.iter().map(|core| scope.spawn(move || measure(*core))).collect();
+            let workers = cores.iter().zip(own).enumerate();
+            let threads: Vec<_> = workers
+                .map(|(number, (core, site))| {
+                    scope.spawn({
+                        let measure = &measure;
+                        move || measure(*core, site, number == 0)
+                    })
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join()).collect()
         });
-        let mut all = Vec::new();
+        let mut all = [(); 3].map(|()| Vec::new());
         for result in results {
-            all.extend(result.map_err(|_| "a worker's thread panicked")??);
+            let costs = result.map_err(|_| "a worker's thread panicked")??;
+            all.iter_mut().zip(costs).for_each(|(all, costs)| all.extend(costs));
         }
         Ok(all)
     }

@@ -18,6 +18,9 @@ use crate::common::record::round;
 const NEAR_CEILING: f64 = 0.95;
 /// Parts of the throughput at which latencies are measured.
 const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
+/// Names of loads: one packet at a time, after `--silence` and after `--long-silence`.
+pub(crate) const IDLE: &str = "idle";
+pub(crate) const ASLEEP: &str = "asleep";
 /// How long the use of processor time is watched while nothing is sent.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -34,6 +37,8 @@ pub(crate) struct Subject {
     pub(crate) latencies: Vec<Latency>,
     pub(crate) cpu_idle: Option<f64>,
     pub(crate) bounded: bool,
+    /// Under load it is as another one that is measured: only what happens while little is sent is of interest.
+    pub(crate) idle_only: bool,
     /// What went wrong with it: it is then left out of what follows.
     pub(crate) error: Option<String>,
 }
@@ -84,6 +89,7 @@ impl Subject {
             latencies: Vec::new(),
             cpu_idle: None,
             bounded: false,
+            idle_only: false,
             error: None,
         }
     }
@@ -151,7 +157,8 @@ pub(crate) fn throughput(args: &Args, subjects: &mut [Subject], ceiling: f64) ->
         let mut tried = false;
         for (subject, search) in subjects.iter_mut().zip(&mut searches) {
             stop::check()?;
-            let Some((rate, seconds)) = (if subject.error.is_none() { search.next() } else { None }) else {
+            let searched = subject.error.is_none() && !subject.idle_only;
+            let Some((rate, seconds)) = (if searched { search.next() } else { None }) else {
                 continue;
             };
             let duration = Duration::from_secs_f64(seconds);
@@ -166,7 +173,7 @@ pub(crate) fn throughput(args: &Args, subjects: &mut [Subject], ceiling: f64) ->
             break;
         }
     }
-    for (subject, search) in subjects.iter_mut().zip(&searches) {
+    for (subject, search) in subjects.iter_mut().zip(&searches).filter(|(subject, _)| !subject.idle_only) {
         subject.throughput = search.results();
         let near =
             |result: &GoalResult| result.bounds.lower.is_some_and(|rate| rate >= NEAR_CEILING * ceiling);
@@ -179,10 +186,12 @@ pub(crate) fn throughput(args: &Args, subjects: &mut [Subject], ceiling: f64) ->
     Ok(())
 }
 
-/// Latencies while idle, one packet at a time, and at parts of the throughput found.
+/// Latencies while idle, one packet at a time, after a short silence and after one that workers sleep in; and at parts of the throughput
+/// found.
 pub(crate) fn latencies(args: &Args, cores: &Cores, subjects: &mut [Subject]) -> Result<(), String> {
-    let idle = 1e6 / args.silence;
-    at_load(args, cores, subjects, "idle", |_| Some(idle))?;
+    for (load, silence) in [(IDLE, args.silence), (ASLEEP, args.long_silence)] {
+        at_load(args, cores, subjects, load, |_| Some(1e6 / silence))?;
+    }
     for part in LOADS {
         let name = format!("{:.0} %", part * 100.0);
         at_load(args, cores, subjects, &name, |subject| Some(subject.rate()? * part))?;

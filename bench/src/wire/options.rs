@@ -15,12 +15,12 @@ use super::stream::{self, Size};
 /// and measures them in turns. Everything is gone when it ends. Needs root.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What is measured, side by side
+    /// What is measured, side by side; weir-adaptive beside weir only while little is sent
     #[arg(
         long,
         value_delimiter = ',',
         value_enum,
-        default_value = "weir,kernel,testpmd",
+        default_value = "weir,weir-adaptive,kernel,testpmd",
         value_name = "NAME,…"
     )]
     pub(crate) devices_under_test: Vec<dut::Kind>,
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) duration_sum: Option<f64>,
     /// Most trials in the search of one device under test
-    #[arg(long, default_value_t = 60, value_name = "N")]
+    #[arg(long, default_value_t = 44, value_name = "N")]
     pub(crate) trials: usize,
     /// Smallest load of the search in packets a second
     #[arg(long, default_value_t = 1000.0, value_name = "PPS")]
@@ -84,6 +84,9 @@ pub(crate) struct Args {
     /// Microseconds between packets while idle
     #[arg(long, default_value_t = 1100.0, value_name = "MICROSECONDS")]
     pub(crate) silence: f64,
+    /// The same once more, with a silence that workers which may sleep do sleep in
+    #[arg(long, default_value_t = 10_000.0, value_name = "MICROSECONDS")]
+    pub(crate) long_silence: f64,
     /// Repeats of each latency measurement, of --trial seconds each
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeats: u32,
@@ -123,6 +126,7 @@ impl Args {
         within("trial", self.trial, 0.01, 3600.0)?;
         within("duration-sum", self.duration_sum(), self.trial, 86_400.0)?;
         within("silence", self.silence, 20.0, 1e6)?;
+        within("long-silence", self.long_silence, 20.0, 1e6)?;
         within("min-rate", self.min_rate, 1.0, 1e9)?;
         [self.max_rate, self.rate].into_iter().flatten().try_for_each(|rate| within("rate", rate, 1.0, 1e9))
     }

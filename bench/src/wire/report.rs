@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::deck::Deck;
+use super::dut::Kind;
 use super::latency::{self, Percentiles};
-use super::measure::{Latency, Subject};
+use super::measure::{IDLE, Latency, Subject};
 use super::mlr::GoalResult;
 use super::options::{Args, Cores};
 use super::selftest::SelfTest;
@@ -27,6 +28,9 @@ pub(crate) struct Report {
     /// Packets a second that generator and sink can do without loss.
     ceiling: f64,
     devices: Vec<Device>,
+    /// After `silence_us` without a packet: how much longer the median packet takes through a worker that may sleep than through
+    /// one that spins, in µs.
+    adaptive_idle_cost_us: Option<f64>,
     /// What could not be measured and why.
     refused: Vec<String>,
     notes: Vec<String>,
@@ -41,6 +45,7 @@ struct Setting {
     trial_seconds: f64,
     duration_sum: f64,
     silence_us: f64,
+    long_silence_us: f64,
 }
 
 #[derive(Serialize)]
@@ -90,6 +95,7 @@ impl Report {
                     .to_owned(),
             );
         }
+        let devices: Vec<_> = subjects.iter().map(device).collect();
         Self {
             machine: Machine::probe(Some(cores.device)),
             cores: cores.clone(),
@@ -101,10 +107,12 @@ impl Report {
                 trial_seconds: args.trial,
                 duration_sum: args.duration_sum(),
                 silence_us: args.silence,
+                long_silence_us: args.long_silence,
             },
             self_test: None,
             ceiling,
-            devices: subjects.iter().map(device).collect(),
+            adaptive_idle_cost_us: adaptive_idle_cost(&devices),
+            devices,
             refused: Vec::new(),
             notes,
         }
@@ -226,6 +234,13 @@ impl Report {
         self.trials_text(&mut text);
         self.throughput_text(&mut text);
         self.latency_text(&mut text);
+        if let Some(cost) = self.adaptive_idle_cost_us {
+            let _ = writeln!(
+                text,
+                "\nAfter {} µs of silence adaptive idling costs {cost:.1} µs at the median: weir-adaptive beside weir, idle.",
+                self.setting.silence_us
+            );
+        }
         for device in &self.devices {
             let _ = writeln!(text, "\n{}: {}; {}", device.name, device.version, device.notes.join("; "));
             if let Some(cpu) = device.cpu_while_idle {
@@ -326,6 +341,16 @@ impl Report {
             }
         }
     }
+}
+
+/// In µs, if both were measured.
+fn adaptive_idle_cost(devices: &[Device]) -> Option<f64> {
+    let median = |kind: Kind| {
+        let device = devices.iter().find(|device| device.name == kind.name())?;
+        let idle = device.latency.iter().find(|latency| latency.load == IDLE)?;
+        (idle.ns.count > 0).then_some(idle.ns.p50 as f64 / 1e3)
+    };
+    Some(round(median(Kind::WeirAdaptive)? - median(Kind::Weir)?, 2))
 }
 
 fn device(subject: &Subject) -> Device {

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, cores: &Cores, path: &mut Path) -> Result<SelfTes
         )
     })?;
     let outcome = path.at(1e6 / args.silence, args.duration())?;
-    let idle = Latency::new("idle", &[outcome], &measure::hiccups(cores, Duration::from_millis(500)));
+    let idle = Latency::new(measure::IDLE, &[outcome], &measure::hiccups(cores, Duration::from_millis(500)));
     Ok(SelfTest::new(path, flood, ceiling, Some(idle)))
 }
 

@@ -55,6 +55,7 @@ fn start(
         directory: directory.to_owned(),
     };
     let (mut subjects, mut refused) = (Vec::new(), Vec::new());
+    let beside = kinds.contains(&Kind::Weir);
     for (number, kind) in kinds.into_iter().enumerate() {
         super::stop::check()?;
         let (near, far) = (format!("g{number}"), format!("s{number}"));
@@ -63,7 +64,9 @@ fn start(
         match started {
             Ok((dut, path)) => {
                 dut.pause();
-                subjects.push(Subject::new(kind.name(), Some(dut), path));
+                let mut subject = Subject::new(kind.name(), Some(dut), path);
+                subject.idle_only = kind == Kind::WeirAdaptive && beside;
+                subjects.push(subject);
             }
             Err(error) => refused.push(format!("{} is left out: {error}", kind.name())),
         }

@@ -4,6 +4,7 @@
 //! bytes and nobody else counts.
 
 mod adjacency;
+mod apart;
 mod field;
 mod ids;
 mod matcher;
@@ -16,6 +17,7 @@ mod tunnel;
 mod view;
 
 pub use adjacency::{AdjacencyTable, Link};
+pub use apart::Apart;
 pub use field::FieldSet;
 pub use ids::{
     AdjacencyId, BridgeId, ChainId, Domain, EndpointId, HopId, MeterId, Nanos, PortId, ScopeId, SessionId,

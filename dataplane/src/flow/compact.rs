@@ -1,7 +1,8 @@
 //! The compact flow table: plain IPv4 flows of TCP and UDP under a five-tuple key, one cache line each.
 //!
 //! A flow's place follows from its hash alone: the line that the hash names, its neighbour (which processors like to bring along),
-//! or the same with the hash's other half. So a flow is found, compared and replayed from one line. Keyed with a random seed.
+//! or the same with the hash's other half. So a flow is found, compared and replayed from one line. Where all four are taken, a flow in one of
+//! them moves to another of its own. Keyed with a random seed.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -246,7 +247,7 @@ impl std::fmt::Debug for CompactTable {
 
 impl CompactTable {
     /// A table of at most `capacity` flows, hashed with `seed`: twice as many lines, so that few flows are not where they
-    /// are looked for first. If there is not enough memory, a smaller one.
+    /// are looked for first, and one finds no room in a hundred thousand. If there is not enough memory, a smaller one.
     pub fn new(capacity: usize, seed: [u64; 2]) -> Self {
         let mut lines = (capacity.max(4) * 2).next_power_of_two();
         let entries = loop {
@@ -362,7 +363,11 @@ impl CompactTable {
         let places = self.places(hash);
         let full = self.len >= self.capacity;
         let state = |line: &usize| self.entries.get(*line);
-        let free = places.into_iter().find(|line| state(line).is_some_and(CompactEntry::is_free));
+        let mut free = places.into_iter().find(|line| state(line).is_some_and(CompactEntry::is_free));
+        if free.is_none() && !full {
+            free = self.make_room(places);
+        }
+        let state = |line: &usize| self.entries.get(*line);
         if let (Some(line), false) = (free, full) {
             self.len += 1;
             *self.entries.get_mut(line)? = entry;
@@ -381,6 +386,39 @@ impl CompactTable {
         };
         let place = self.entries.get_mut(line)?;
         Some(std::mem::replace(place, entry).program)
+    }
+
+    /// Makes one of four lines free, all of which are taken: its flow moves to another line where it is looked for, or takes that of a
+    /// flow which moves in turn.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, lines: [usize; 4]) -> Option<usize> {
+        // Backwards: what is found first stays.
+        let near = lines.into_iter().rev().find(|line| self.vacate(*line, 0));
+        near.or_else(|| lines.into_iter().rev().find(|line| self.vacate(*line, 1)))
+    }
+
+    /// Moves the flow of a line that is taken, and at most `others` others. False, and nothing has moved, if it has nowhere to go.
+    fn vacate(&mut self, line: usize, others: u32) -> bool {
+        let Some(held) = self.entries.get(line).copied() else { return false };
+        let places = self.places(self.hash(&held.key));
+        let is_free = |line: &usize| self.entries.get(*line).is_some_and(CompactEntry::is_free);
+        let free = places.into_iter().find(is_free);
+        let to = match others.checked_sub(1) {
+            None => free,
+            // Its neighbour was asked already, or is.
+            Some(others) => free.or_else(|| {
+                places.into_iter().filter(|place| place ^ line > 1).find(|place| self.vacate(*place, others))
+            }),
+        };
+        let Some(to) = to else { return false };
+        if let Some(place) = self.entries.get_mut(to) {
+            *place = held;
+        }
+        if let Some(place) = self.entries.get_mut(line) {
+            *place = CompactEntry::default();
+        }
+        true
     }
 
     /// Takes the next flow out, from where the sweep stands; the table's length stays, for another that comes.

@@ -12,7 +12,7 @@ use ahash::RandomState;
 use weir_config::MacAddress;
 
 use super::Member;
-use crate::decision::{BridgeId, Nanos, ScopeId};
+use crate::decision::{Apart, BridgeId, Nanos, ScopeId};
 
 /// How many addresses a refused learning looks at for one that is out of time.
 const FULL_BUDGET: usize = 64;
@@ -162,7 +162,8 @@ impl Inner {
 pub struct MacTable {
     inner: RwLock<Inner>,
     capacity: usize,
-    epoch: AtomicU32,
+    /// Read for every burst; what is beside it is written to whenever an address is looked at.
+    epoch: Apart<AtomicU32>,
     learned: AtomicU64,
     moved: AtomicU64,
     refused: AtomicU64,
@@ -185,7 +186,7 @@ impl MacTable {
         Self {
             inner: RwLock::new(inner),
             capacity,
-            epoch: AtomicU32::new(0),
+            epoch: Apart::default(),
             learned: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             refused: AtomicU64::new(0),

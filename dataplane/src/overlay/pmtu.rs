@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::decision::{EndpointId, Nanos};
+use crate::decision::{Apart, EndpointId, Nanos};
 
 /// How long a learned value holds, in nanoseconds: ten minutes.
 pub const LIFETIME: Nanos = 600 * 1_000_000_000;
@@ -25,7 +25,8 @@ const UNIT: u32 = 16;
 pub struct PathMtuTable {
     /// MTU in the top 16 bits, 0 for none; expiry in the others.
     words: Box<[AtomicU64]>,
-    epoch: AtomicU64,
+    /// Read for every burst.
+    epoch: Apart<AtomicU64>,
     /// No value is too old before this.
     due: AtomicU64,
 }
@@ -43,7 +44,7 @@ impl PathMtuTable {
     pub fn new(capacity: usize) -> Self {
         Self {
             words: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
-            epoch: AtomicU64::new(0),
+            epoch: Apart::default(),
             due: AtomicU64::new(Nanos::MAX),
         }
     }

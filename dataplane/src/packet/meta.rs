@@ -53,6 +53,8 @@ bitflags! {
         const HOP_BY_HOP = 1 << 6;
         /// Padding after the IP packet was found.
         const PADDED = 1 << 7;
+        /// A later fragment whose first was not seen before it. Not the parser's to say.
+        const PORTS_UNKNOWN = 1 << 8;
     }
 }
 

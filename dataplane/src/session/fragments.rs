@@ -1,80 +1,101 @@
 //! Ports of fragmented packets: only a first fragment carries them (RFC 791 section 3.2, RFC 8200 section 4.5).
 //!
 //! Where ports decide, a first fragment leaves a note and the later ones take their ports from it. A later fragment that
-//! comes before its first finds no note. Slow path only.
+//! comes before its first finds no note.
+//!
+//! All workers share the notes, since fragments of one packet may come to several, and nobody locks them: a note is one cache line,
+//! written and read with plain stores and loads, and ends in a keyed sum over all of it. A line that two workers wrote at once, or that is
+//! being written, has a sum that does not fit, and counts as none.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::decision::{Domain, Nanos, Tuple};
-use crate::packet::{FragmentKind, Meta, fragment_id};
+use crate::decision::{BridgeId, Domain, HopId, Nanos, ScopeId, Tuple, VrfId};
+use crate::packet::{FragmentKind, Meta, PacketFlags, fragment_id};
 
 /// How long a note lives: RFC 791's suggested lower bound for reassembly is 15 s; RFC 8200's upper bound is 60 s.
 const LIFETIME: Nanos = 30_000_000_000;
+/// Lines that a note may be in.
+const WAYS: usize = 4;
 
-/// What fragments of one packet share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    domain: Domain,
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: u8,
-    id: u32,
-}
+/// What fragments of one packet share: both addresses; domain, protocol and identification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key([u64; 5]);
 
 impl Key {
     fn new(domain: Domain, tuple: &Tuple, id: u32) -> Self {
-        let Tuple { source, destination, protocol, .. } = *tuple;
-        Self { domain, source, destination, protocol, id }
+        let (kind, number) = match domain {
+            Domain::Vrf(VrfId(number)) => (0, number),
+            Domain::Bridge(BridgeId(number)) => (1, number),
+            Domain::CrossConnect(ScopeId(number)) => (2, number),
+            Domain::Hop(HopId(number)) => (3, number),
+        };
+        let kind = kind << 1 | u64::from(tuple.source.is_ipv6());
+        let rest = u64::from(number) | u64::from(tuple.protocol) << 16 | kind << 24 | u64::from(id) << 32;
+        let [(a, b), (c, d)] = [tuple.source, tuple.destination].map(|ip| {
+            let bits = match ip {
+                IpAddr::V4(ip) => u128::from(ip.to_bits()),
+                IpAddr::V6(ip) => ip.to_bits(),
+            };
+            (bits as u64, (bits >> 64) as u64)
+        });
+        Self([a, b, c, d, rest])
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Note {
-    ports: (u16, u16),
-    expires: Nanos,
+/// The words of a key; its ports; when it expires (0: free); the sum.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; 8]);
+
+impl Line {
+    fn read(&self) -> (Key, Note) {
+        let [key @ .., ports, expires, sum] = self.0.each_ref().map(|word| word.load(Ordering::Relaxed));
+        (Key(key), Note { ports, expires, sum })
+    }
+
+    fn write(&self, key: &Key, note: &Note) {
+        let [a, b, c, d, e] = key.0;
+        for (word, value) in self.0.iter().zip([a, b, c, d, e, note.ports, note.expires, note.sum]) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
 }
 
-/// Notes of first fragments: bounded; when full, expired notes go first, else the new one is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Note {
+    /// Source and destination.
+    ports: u64,
+    expires: Nanos,
+    sum: u64,
+}
+
+/// Notes of first fragments: bounded. Where there is no room for one more, the oldest gives way.
 #[derive(Debug)]
 pub struct FragmentTable {
-    notes: Mutex<Notes>,
-    capacity: usize,
-}
-
-#[derive(Debug, Default)]
-struct Notes {
-    by_key: HashMap<Key, Note, ahash::RandomState>,
-    /// No note expires earlier: a full table is not searched before, so that a flood of first fragments costs little.
-    earliest: Nanos,
-}
-
-impl Notes {
-    fn forget_expired(&mut self, now: Nanos) {
-        if now < self.earliest {
-            return;
-        }
-        self.by_key.retain(|_, note| note.expires > now);
-        self.earliest = self.by_key.values().map(|note| note.expires).min().unwrap_or(0);
-    }
+    lines: Box<[Line]>,
+    seed: [u64; 4],
 }
 
 impl FragmentTable {
-    /// A table of at most `capacity` notes.
-    pub fn new(capacity: usize) -> Self {
-        Self { notes: Mutex::default(), capacity }
+    /// A table of `capacity` notes, or a few more, hashed with `seed`.
+    pub fn new(capacity: usize, seed: u64) -> Self {
+        let lines = capacity.next_power_of_two().max(WAYS);
+        let random = ahash::RandomState::with_seeds(seed, 1, 2, 3);
+        // Odd, hence never zero.
+        let seed = [1u64, 2, 3, 4].map(|number| random.hash_one(number) | 1);
+        Self { lines: (0..lines).map(|_| Line::default()).collect(), seed }
     }
 
-    /// Memory of `notes` notes, in bytes, about: it is taken as they come.
+    /// Memory of a table of `notes` notes, in bytes.
     pub fn bytes_for(notes: usize) -> usize {
-        notes * 2 * (size_of::<(Key, Note)>() + 1)
+        notes * size_of::<Line>()
     }
 
     /// Notes in use, expired ones that were not yet needed included, and the bound.
     pub fn usage(&self) -> (u64, u64) {
-        let used = self.notes.lock().map_or(0, |notes| notes.by_key.len());
-        (used as u64, self.capacity as u64)
+        let used = self.lines.iter().filter(|line| line.read().1.expires != 0).count();
+        (used as u64, self.lines.len() as u64)
     }
 
     /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
@@ -86,6 +107,8 @@ impl FragmentTable {
                 self.note(domain, tuple, id, now);
                 true
             }
+            // Its first may have come meanwhile: too late.
+            FragmentKind::Later if meta.flags.contains(PacketFlags::PORTS_UNKNOWN) => false,
             FragmentKind::Later => match self.ports(domain, tuple, id, now) {
                 Some((source, destination)) => {
                     (tuple.source_port, tuple.destination_port) = (source, destination);
@@ -98,58 +121,63 @@ impl FragmentTable {
 
     /// Notes the ports of a first fragment.
     pub fn note(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) {
-        let Ok(mut notes) = self.notes.lock() else { return };
-        if notes.by_key.len() >= self.capacity {
-            notes.forget_expired(now);
-            if notes.by_key.len() >= self.capacity {
-                return;
-            }
+        let key = Key::new(domain, tuple, id);
+        let hash = self.hash(&key);
+        let (ports, expires) =
+            (u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port), now + LIFETIME);
+        let note = Note { ports, expires, sum: self.sum(hash, ports, expires) };
+        // Free lines and what is out of time expire before all others.
+        let line = self.set(hash).iter().min_by_key(|line| {
+            let (held, Note { expires, .. }) = line.read();
+            (held != key, expires)
+        });
+        if let Some(line) = line {
+            line.write(&key, &note);
         }
-        let ports = (tuple.source_port, tuple.destination_port);
-        notes.by_key.insert(Key::new(domain, tuple, id), Note { ports, expires: now + LIFETIME });
     }
 
     /// The (source, destination) ports of the packet that a later fragment belongs to.
     pub fn ports(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) -> Option<(u16, u16)> {
-        let notes = self.notes.lock().ok()?;
-        notes
-            .by_key
-            .get(&Key::new(domain, tuple, id))
-            .filter(|note| note.expires > now)
-            .map(|note| note.ports)
+        let key = Key::new(domain, tuple, id);
+        let hash = self.hash(&key);
+        let notes = self.set(hash).iter().map(Line::read);
+        let mut whole = notes.filter(|(held, note)| {
+            *held == key && note.expires > now && note.sum == self.sum(hash, note.ports, note.expires)
+        });
+        // Two workers may have made a note each: the newer one counts.
+        let first = whole.next()?.1;
+        let newest = whole.fold(first, |a, (_, b)| if b.expires > a.expires { b } else { a });
+        Some(((newest.ports >> 16) as u16, newest.ports as u16))
+    }
+
+    /// Where the note of a key may be.
+    fn set(&self, hash: u64) -> &[Line] {
+        let sets = self.lines.len() / WAYS;
+        let first = (hash as usize & (sets - 1)) * WAYS;
+        self.lines.get(first..first + WAYS).unwrap_or_default()
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        let [a, b, c, d, e] = key.0;
+        let [first, second, third, fourth] = self.seed;
+        let mixed = fold(fold(a ^ first, b ^ second) ^ e, fold(c ^ second, d ^ third) ^ first);
+        // Once more: identifications come one after the other, and multiples of a number may lie close together.
+        fold(mixed ^ third, fourth)
+    }
+
+    fn sum(&self, hash: u64, ports: u64, expires: Nanos) -> u64 {
+        let [.., third, fourth] = self.seed;
+        fold(hash ^ ports ^ third, expires ^ fourth)
     }
 }
+
+/// One folded multiplication.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+const _: () = assert!(size_of::<Line>() == 64);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decision::VrfId;
-
-    #[test]
-    fn later_fragments_take_the_ports_of_their_first_until_the_note_expires() {
-        let table = FragmentTable::new(1);
-        let domain = Domain::Vrf(VrfId(0));
-        let first = Tuple {
-            source: [10, 0, 0, 1].into(),
-            destination: [10, 0, 0, 2].into(),
-            protocol: 17,
-            source_port: 7,
-            destination_port: 53,
-        };
-        let later = Tuple { source_port: 0, destination_port: 0, ..first };
-        table.note(domain, &first, 9, 1_000);
-        assert_eq!(table.ports(domain, &later, 9, 2_000), Some((7, 53)));
-        assert_eq!(table.ports(domain, &later, 8, 2_000), None);
-        assert_eq!(table.ports(Domain::Vrf(VrfId(1)), &later, 9, 2_000), None);
-        table.note(domain, &first, 10, 2_000);
-        assert_eq!(table.ports(domain, &later, 10, 2_000), None, "the table is full");
-        assert_eq!(table.usage(), (1, 1));
-        assert_eq!(table.ports(domain, &later, 9, 1_000 + LIFETIME), None);
-        table.note(domain, &first, 10, 1_000 + LIFETIME);
-        assert_eq!(table.ports(domain, &later, 10, 1_000 + LIFETIME), Some((7, 53)));
-        table.note(domain, &first, 11, 1_000 + 2 * LIFETIME - 1);
-        assert_eq!(table.ports(domain, &later, 11, 1_000 + 2 * LIFETIME - 1), None, "full again");
-        table.note(domain, &first, 11, 1_000 + 2 * LIFETIME);
-        assert_eq!(table.ports(domain, &later, 11, 1_000 + 2 * LIFETIME), Some((7, 53)));
-    }
-}
+mod tests;

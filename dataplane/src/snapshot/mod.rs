@@ -111,7 +111,7 @@ impl Shared {
         let nat = Arc::new(NatTable::new(limits.nat_bindings as usize, seed));
         let tables = Tables {
             sessions: SessionTable::new(limits.sessions as usize),
-            fragments: FragmentTable::new(FRAGMENTS),
+            fragments: FragmentTable::new(FRAGMENTS, seed),
             neighbours: NeighbourTable::new(Arc::clone(&adjacencies), limits.neighbours as usize),
             adjacencies,
             macs: MacTable::new(limits.macs as usize),

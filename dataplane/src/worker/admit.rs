@@ -123,10 +123,13 @@ impl Core {
 
     /// Where the program of a parsed packet is kept.
     #[inline(always)]
-    pub(super) fn place(&self, tables: &Tables, scope: &Scope, packet: &[u8], meta: &Meta) -> Place {
+    pub(super) fn place(&self, tables: &Tables, scope: &Scope, packet: &[u8], meta: &mut Meta) -> Place {
         if scope.lane == Lane::Flows && meta.l3 == L3::V4 {
             if let Some(key) = compact_key(tables, scope, packet, meta, self.now) {
                 return Place::Compact(key, self.flows.compact.hash(&key));
+            }
+            if meta.flags.contains(PacketFlags::PORTS_UNKNOWN) {
+                return Place::Nowhere;
             }
         }
         let key = FlowKey::new(scope.id, packet, meta, &scope.mask);

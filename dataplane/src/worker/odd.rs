@@ -117,7 +117,7 @@ impl View<'_> {
                 fib.prefetch_v4(plain::destination_v4(addresses));
             }
             (Lane::Flows, _, Some(scope)) => {
-                let Some(key) = compact_key(tables, scope, frame, &meta, now) else { return };
+                let Some(key) = compact_key(tables, scope, frame, &mut meta, now) else { return };
                 work.known = Known { addresses, total, class, protocol, ports: key.ports() };
                 let tag = Tag::new(self.scope, Kind::Flow, turning);
                 (work.strip, work.tag) = (0, tag.odd(meta.fragment));
@@ -133,12 +133,12 @@ fn ports_of(meta: &Meta) -> u32 {
 }
 
 /// The compact key of an IPv4 packet of TCP or UDP: what plain ones of its flow have too; of a fragment, what others of its kind
-/// have. A first fragment leaves a note of its ports; a later one whose ports are not known has no key.
+/// have. A first fragment leaves a note of its ports; a later one whose ports are not known has no key, and is marked.
 pub(super) fn compact_key(
     tables: &Tables,
     scope: &Scope,
     packet: &[u8],
-    meta: &Meta,
+    meta: &mut Meta,
     now: Nanos,
 ) -> Option<CompactKey> {
     if !matches!(meta.protocol, protocol::TCP | protocol::UDP) {
@@ -153,6 +153,8 @@ pub(super) fn compact_key(
             let mut tuple = Tuple::of(packet, meta)?;
             let domain = session_domain(scope.id, scope.domain);
             if !tables.fragments.restore(domain, packet, meta, &mut tuple, now) {
+                // Others of the burst are looked at before this one walks: its first may be among them.
+                meta.flags |= PacketFlags::PORTS_UNKNOWN;
                 return None;
             }
             let (from, to) = (tuple.source_port, tuple.destination_port);

@@ -195,7 +195,7 @@ impl Core {
         let id = work.tag.scope();
         let place = match (place, under.snapshot.pipeline.scope(id)) {
             (Some(place), _) => place,
-            (None, Some(scope)) => self.place(&under.snapshot.tables, scope, frame.bytes(), &meta),
+            (None, Some(scope)) => self.place(&under.snapshot.tables, scope, frame.bytes(), &mut meta),
             (None, None) => Place::Nowhere,
         };
         // What is replayed in one piece is so from its first packet on.
@@ -376,11 +376,11 @@ impl Core {
     }
 
     /// Takes a held packet up again where it was left.
-    pub(super) fn resume(&mut self, snapshot: &Snapshot, frame: Frame, meta: Meta, scope: ScopeId) {
+    pub(super) fn resume(&mut self, snapshot: &Snapshot, frame: Frame, mut meta: Meta, scope: ScopeId) {
         let Some(known) = snapshot.pipeline.scope(scope) else {
             return self.drop_frame(frame, DropReason::NotConfigured);
         };
-        let place = self.place(&snapshot.tables, known, frame.bytes(), &meta);
+        let place = self.place(&snapshot.tables, known, frame.bytes(), &mut meta);
         if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place, None) {
             self.counters.flow_hits.add(1);
         }

@@ -98,7 +98,7 @@ fn shared(running: &Running, snapshot: &Snapshot) -> Vec<TableStatus> {
             MeterTable::bytes_for(meters.capacity as usize) + credits,
         ),
         grown("nat-bindings", nat.in_use, nat.capacity, 0, NatTable::bytes_for(nat.in_use as usize)),
-        grown("fragments", notes, most_notes, 0, FragmentTable::bytes_for(notes as usize)),
+        made("fragments", notes, most_notes, FragmentTable::bytes_for(most_notes as usize)),
     ]
 }
 

@@ -1,6 +1,20 @@
 //! Whether a frame that weir made is sound, by a parser that is not weir's.
 
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use weir_dataplane::packet::{checksum, parse};
+
+/// An IPv4 address in words.
+pub(crate) fn dotted(bytes: &[u8]) -> String {
+    bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(".")
+}
+
+/// Addresses and ports of an IPv4 packet in words. Its transport checksum is right.
+pub(crate) fn ends(frame: &[u8]) -> String {
+    let meta = parse(frame).unwrap();
+    assert_ne!(checksum::verify_transport(frame, &meta), Some(false), "{frame:02x?}");
+    let (source, destination) = (dotted(&frame[26..30]), dotted(&frame[30..34]));
+    format!("{source}:{} > {destination}:{}", meta.source_port, meta.destination_port)
+}
 
 /// Parses a frame and verifies the IP header and transport checksums (a UDP checksum of 0 counts as none).
 ///

@@ -68,6 +68,12 @@ impl Search {
             return None;
         }
         while let Some(goal) = self.goals.get(self.goal).copied() {
+            // Where nothing is certain, the first goal would use up all trials: a part of them is kept for each later one.
+            let later = self.goals.len() - self.goal - 1;
+            if self.count >= self.limit - later * (self.limit / (2 * self.goals.len())) {
+                (self.goal, self.coarser, self.step) = (self.goal + 1, COARSER, 1);
+                continue;
+            }
             let target = self.target(&goal);
             if let Some(load) = self.load_for(&target) {
                 return Some((load as f64, goal.final_trial));

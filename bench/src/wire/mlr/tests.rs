@@ -75,6 +75,30 @@ fn a_search_ends_after_as_many_trials_as_it_may_have() {
 }
 
 #[test]
+fn of_few_trials_the_first_goal_leaves_some_for_the_next_one() {
+    let mut search = Search::new(vec![goal(0.0, 5.0), goal(0.3, 5.0)], 1_000.0, MOST, 12);
+    let mut loads = Vec::new();
+    while let Some((load, duration)) = search.next() {
+        search.record(Trial { load, duration, loss_ratio: ideal(1_000_000.0)(load, 0) });
+        loads.push(load);
+    }
+    // The first goal's result is at a million; three tenths may be lost of 1.43 million.
+    assert!(loads.len() == 12 && loads[5..9].iter().all(|load| *load < 1_100_000.0), "{loads:?}");
+    assert!(loads[9..].iter().all(|load| *load > 1_100_000.0), "{loads:?}");
+}
+
+#[test]
+fn an_ideal_system_is_searched_within_the_usual_number_of_trials() {
+    for capacity in [90_000.0, 432_000.0, 1_234_567.0, 3_900_000.0] {
+        let mut search = Search::new(vec![goal(0.0, 5.0), goal(0.005, 5.0)], 1_000.0, MOST, 44);
+        while let Some((load, duration)) = search.next() {
+            search.record(Trial { load, duration, loss_ratio: ideal(capacity)(load, 0) });
+        }
+        assert!(search.results().iter().all(|result| result.regular), "{:?}", search.results());
+    }
+}
+
+#[test]
 fn bad_trials_now_and_then_do_not_hide_a_lower_bound() {
     // Every fourth trial loses a tenth, whatever the load: RFC 2544's own search would go down to nothing.
     let capacity = ideal(1_000_000.0);
