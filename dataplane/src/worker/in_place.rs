@@ -293,8 +293,7 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             (false, true) => work.odd_key(),
             (false, false) => work.flow_key(),
         };
-        let line = self.compact.find(work.hash, &key);
-        let Some(entry) = self.compact.entry_mut(line) else { return Next::Stop };
+        let Some(entry) = self.compact.find_mut(work.hash, &key) else { return Next::Stop };
         if self.last.is_none_or(|(id, _)| id != entry.program) {
             let shared = self.programs.get(entry.program);
             let shared = shared.filter(|shared| shared.generation == self.under.generation);
