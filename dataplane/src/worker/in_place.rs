@@ -60,9 +60,11 @@ impl Core {
             let Some(mut work) = places.get_mut(..chunk.len()) else { break };
             let flows = &self.flows.compact;
             let tunnels = view.vteps.is_some();
+            let mut odd = false;
             if view.scan(chunk, flows, work) > 0
                 && !(tunnels && view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work))
             {
+                odd = true;
                 let kept;
                 (kept, stop) = self.look_closer(under, view, frames, result.done, work);
                 work = work.get_mut(..kept).unwrap_or_default();
@@ -86,7 +88,7 @@ impl Core {
                 let (passed, refused) = match first.tag.kind() {
                     Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                     Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
-                    Kind::Flow if first.tag.is_odd() => {
+                    Kind::Flow if odd => {
                         self.flows_in_place::<false, true>(under, chunk, work, &mut result.port)
                     }
                     Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
@@ -171,7 +173,7 @@ impl Core {
             }
             *port = ready.shared.port;
             let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
-            let (done, stop) = run_in_place(frames, work, &mut run);
+            let (done, stop) = run_in_place::<false>(frames, work, &mut run);
             let bytes = run.bytes;
             if let Some(shared) = programs.get_mut(id) {
                 shared.count(done as u64, bytes as u64, *now_ms);
@@ -198,7 +200,7 @@ impl Core {
         let (now, now_ms, last) = (*now, *now_ms, None);
         let mut run =
             ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
-        let result = run_in_place(frames, work, &mut run);
+        let result = run_in_place::<ODD>(frames, work, &mut run);
         *port = run.port;
         result
     }
@@ -272,7 +274,7 @@ impl<F: Family> Step for ByRoute<'_, F> {
     }
 }
 
-/// Frames with compact flows; `ODD`: with options, or fragments.
+/// Frames with compact flows; `ODD`: some with options, or fragments.
 struct ByFlow<'a, const BRIDGED: bool, const ODD: bool> {
     under: &'a Under<'a>,
     compact: &'a mut CompactTable,
@@ -306,7 +308,7 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             self.last = Some((entry.program, ready));
         }
         let Some((_, ready)) = &self.last else { return Next::Stop };
-        if entry.epoch != self.under.epoch || ODD && !ready.takes_odd() {
+        if entry.epoch != self.under.epoch || ODD && work.tag.is_odd() && !ready.takes_odd() {
             return Next::Stop;
         }
         let bytes = frame.len();
@@ -324,16 +326,20 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     }
 }
 
-/// Passes the frames of a run, those whose work has the same tag as the first's. Says how many were, and why the next is
-/// dropped, if it is. A frame that is not passed is as it was.
+/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. Says how many
+/// were, and why the next is dropped, if it is. A frame that is not passed is as it was.
 #[inline(always)]
-fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
+fn run_in_place<const ODD: bool>(
+    frames: &mut [Frame],
+    work: &[Work],
+    step: &mut impl Step,
+) -> (usize, Option<DropReason>) {
     let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
-    let tag = first.tag.steady();
+    let tag = if ODD { first.tag.steady().even() } else { first.tag.steady() };
     let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
-        if work.tag != tag {
+        if tag != if ODD { work.tag.even() } else { work.tag } {
             break;
         }
         let outer = (usize::from(work.strip), frame.len());
