@@ -15,14 +15,15 @@ use super::core::Core;
 use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
-/// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved.
+/// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved, or passed otherwise.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct InPlace {
     pub(super) done: usize,
     pub(super) port: PortId,
 }
 
 /// No port yet.
-const NOWHERE: PortId = PortId(u16::MAX);
+pub(super) const NOWHERE: PortId = PortId(u16::MAX);
 
 /// What became of a packet in a tight loop.
 enum Next {
@@ -32,16 +33,19 @@ enum Next {
 }
 
 impl Core {
-    /// Passes frames where they stand, as long as they are plain, nothing is unusual, and all go to one port. Most bursts are
-    /// like that, and then no frame's token is moved. What is to be dropped is taken out of the burst.
+    /// Passes frames where they stand, behind those that were passed before, as long as they are plain, nothing is unusual, and
+    /// all go to one port. Most bursts are like that, and then no frame's token is moved. What is to be dropped is taken out of
+    /// the burst.
     pub(super) fn pass_in_place<'a>(
         &mut self,
         under: &Under<'a>,
         ingress: &mut Ingress<'a>,
         frames: &mut Vec<Frame>,
         places: &mut [Work],
+        before: Option<InPlace>,
     ) -> InPlace {
-        let mut result = InPlace { done: 0, port: NOWHERE };
+        let mut result = before.unwrap_or(InPlace { done: 0, port: NOWHERE });
+        let at_once = result.done;
         let Some(view) = &ingress.view else { return result };
         if view.lane == Lane::Wire {
             // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
@@ -52,7 +56,10 @@ impl Core {
             return result;
         }
         let stride = places.len();
-        frames.iter().take(2 * stride).for_each(Frame::prefetch);
+        // Whoever passed some asked for them.
+        if before.is_none() {
+            frames.iter().take(2 * stride).for_each(Frame::prefetch);
+        }
         let (mut dropped, mut stop) = (0, false);
         while let (false, Some(rest @ [_, ..])) = (stop, frames.get(result.done..)) {
             let (chunk, behind) = rest.split_at(stride.min(rest.len()));
@@ -109,7 +116,7 @@ impl Core {
             }
             stop |= !work.is_empty();
         }
-        self.counters.flow_hits.add(result.done as u64 + dropped);
+        self.counters.flow_hits.add((result.done - at_once) as u64 + dropped);
         result
     }
 
