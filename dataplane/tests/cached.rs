@@ -233,3 +233,48 @@ fn fragments_of_a_known_flow_do_not_walk_and_those_of_another_are_not_taken_for_
     lab.inject("lan", &later(102));
     assert_eq!(lab.take().len(), 2);
 }
+
+const NARROW: &str = r#"
+[port.lan]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+mtu = 1400
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "lan"
+ip = "10.1.0.2"
+mac = "02:00:00:00:00:0a"
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+[[vrf.default.route]]
+prefix = "10.9.0.0/16"
+via = { ip = "10.2.0.2" }
+"#;
+
+/// Of packets that take the same route each is looked at for its length (RFC 1191 section 4) and its hops (RFC 1812 section 5.3.1).
+#[test]
+fn a_packet_that_is_too_long_or_has_no_hop_left_stops_at_a_cached_route() {
+    let mut lab = Lab::new(NARROW);
+    let packet = |len: usize| to_bob().ipv4("10.1.0.2", "10.9.0.2").udp(1, 2).payload(&vec![7; len]);
+    let (short, longest) = (packet(10).build(), packet(1372).build());
+    let (long, spent) = (packet(1373).dont_fragment().build(), packet(10).ttl(1).build());
+    lab.inject("lan", &short);
+    assert_eq!(lab.take().len(), 1);
+    let mut sent = Vec::new();
+    let burst: [&[u8]; 6] = [&short, &longest, &long, &short, &spent, &longest];
+    lab.engine.receive("lan", &burst, |port, frame| sent.push((port.to_owned(), frame.to_vec())));
+    let of =
+        |port: &str| sent.iter().filter(|(to, _)| to == port).map(|(_, frame)| frame).collect::<Vec<_>>();
+    let lengths: Vec<_> = of("wan").iter().map(|frame| frame.len()).collect();
+    assert_eq!(lengths, [short.len(), 1414, short.len(), 1414]);
+    assert!(of("wan").iter().all(|frame| frame[22] == short[22] - 1), "each has a hop less");
+    // ICMP: fragmentation needed, with the next hop's MTU; time exceeded.
+    let errors: Vec<_> = of("lan").iter().map(|frame| (frame[34], frame[35], frame[40], frame[41])).collect();
+    assert_eq!(errors, [(3, 4, 5, 120), (11, 0, 0, 0)]);
+}

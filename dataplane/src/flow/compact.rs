@@ -73,6 +73,12 @@ impl CompactKey {
         Some(MacAddress([a, b, c, d, e, f]))
     }
 
+    /// Whether it is this key. As numbers: compared as bytes they would be stored and read again, in one piece.
+    #[inline(always)]
+    pub fn is(&self, key: &Self) -> bool {
+        (self.0[0] ^ key.0[0]) | (self.0[1] ^ key.0[1]) == 0
+    }
+
     /// Keyed hash: one folded multiplication.
     #[inline(always)]
     pub fn hash(&self, seed: [u64; 2]) -> u64 {
@@ -309,7 +315,7 @@ impl CompactTable {
     #[inline(always)]
     pub fn prefetch_others(&self, hash: u64, key: &CompactKey) {
         let [first, beside, second, last] = self.places(hash);
-        if self.entries.get(first).is_some_and(|entry| entry.key != *key) {
+        if self.entries.get(first).is_some_and(|entry| !entry.key.is(key)) {
             for line in [beside, second, last] {
                 self.entries.prefetch(line);
             }
@@ -327,15 +333,26 @@ impl CompactTable {
     pub fn find(&self, hash: u64, key: &CompactKey) -> usize {
         let first = hash as usize & self.mask;
         match self.entries.get(first) {
-            Some(entry) if entry.key == *key => first,
+            Some(entry) if entry.key.is(key) => first,
             _ => self.find_beside(hash, key),
         }
+    }
+
+    /// The entry of a flow, to count with.
+    #[inline(always)]
+    pub fn find_mut(&mut self, hash: u64, key: &CompactKey) -> Option<&mut CompactEntry> {
+        let first = hash as usize & self.mask;
+        if self.entries.get(first).is_some_and(|entry| entry.key.is(key)) {
+            return self.entries.get_mut(first);
+        }
+        let line = self.find_beside(hash, key);
+        self.entries.get_mut(line)
     }
 
     #[inline(never)]
     fn find_beside(&self, hash: u64, key: &CompactKey) -> usize {
         let [_, beside, second, last] = self.places(hash);
-        let here = |line: &usize| self.entries.get(*line).is_some_and(|entry| entry.key == *key);
+        let here = |line: &usize| self.entries.get(*line).is_some_and(|entry| entry.key.is(key));
         [beside, second, last].into_iter().find(here).unwrap_or(usize::MAX)
     }
 

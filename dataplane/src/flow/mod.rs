@@ -16,6 +16,6 @@ pub use flows::{Cached, Flows, Place, Stamp};
 pub use key::{FlowKey, FlowMask};
 pub use program::{Ops, Program, Rewrite};
 pub use programs::{ProgramId, ProgramTable, Shared};
-pub use quick::{Known, Quick, Ready};
+pub use quick::{Forward, Known, Quick, Ready};
 pub use replay::{Egress, Exception, InnerLink, Outcome, Replay};
 pub use table::{FlowTable, Slot};

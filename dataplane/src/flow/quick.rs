@@ -53,6 +53,8 @@ pub struct Ready<'a> {
     /// The address of the next hop inside a tunnel.
     inner: Option<u64>,
     outer: Option<&'a Encapsulation>,
+    /// Of the outer type of service: what is taken from the inner one, and what is set.
+    class: (u8, u8),
 }
 
 impl Ready<'_> {
@@ -61,6 +63,46 @@ impl Ready<'_> {
     #[inline]
     pub fn takes_odd(&self) -> bool {
         !self.steps.intersects(Steps::REWRITE | Steps::ENCAPSULATE)
+    }
+}
+
+/// What forwarding by a router is made of, where there is nothing else to be done: a [`Ready`] program of one step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forward {
+    first: u64,
+    tail: u32,
+    mtu: u16,
+}
+
+impl Forward {
+    /// Of a program that only forwards.
+    #[inline]
+    pub fn of(ready: &Ready<'_>) -> Option<Self> {
+        let only = ready.steps == Steps::FORWARD;
+        only.then_some(Self { first: ready.first, tail: ready.shared.mac_tail, mtu: ready.mtu })
+    }
+
+    /// Forwards an IP packet of `total` bytes behind `strip` bytes of outer headers, which go, and an Ethernet header. False, and
+    /// nothing done, if it is too long.
+    #[inline(always)]
+    pub fn pass(&self, frame: &mut Frame, v6: bool, strip: usize, total: u16) -> bool {
+        let len = usize::from(total) + 14;
+        if (total > self.mtu) | (strip + len > frame.len()) {
+            return false;
+        }
+        let Some(header) = frame.bytes_mut().get_mut(strip..).and_then(|bytes| bytes.first_chunk_mut::<34>())
+        else {
+            return false;
+        };
+        header[..8].copy_from_slice(&self.first.to_le_bytes());
+        header[8..12].copy_from_slice(&self.tail.to_le_bytes());
+        if v6 {
+            header[21] = header[21].wrapping_sub(1);
+        } else if let Some(word) = header.get_mut(22..).and_then(|rest| rest.first_chunk_mut()) {
+            *word = one_hop_less(u32::from_le_bytes(*word)).to_le_bytes();
+        }
+        // Neither is refused: the frame is long enough.
+        frame.strip(strip) && frame.truncate(len)
     }
 }
 
@@ -85,7 +127,11 @@ impl<'a> Replay<'a> {
             true => Some(self.endpoints.get(usize::from(shared.endpoint))?),
             false => None,
         };
-        Some(Ready { shared, first, steps, mtu: shared.mtu, inner, outer })
+        let class = outer.map_or((0, 0), |outer| {
+            let class = |inner| ecn::outer_traffic_class(outer.dscp, Some(inner));
+            (class(0xff) ^ class(0), class(0))
+        });
+        Some(Ready { shared, first, steps, mtu: shared.mtu, inner, outer, class })
     }
 
     /// Forwards a plain IPv6 packet of `total` bytes.
@@ -141,6 +187,9 @@ impl<'a> Replay<'a> {
                 }
             }
         }
+        if ready.steps == Steps::CARRY.union(Steps::ENCAPSULATE) {
+            return self.carry_into_tunnel(frame, known, ready);
+        }
         if ready.steps.contains(Steps::CARRY) {
             return self.carry(frame, known, ready);
         }
@@ -161,6 +210,11 @@ impl<'a> Replay<'a> {
         if !ready.steps.contains(Steps::ENCAPSULATE) {
             return Quick::Send;
         }
+        self.carry_into_tunnel(frame, known, ready)
+    }
+
+    #[inline(always)]
+    fn carry_into_tunnel(&self, frame: &mut Frame, known: &Known, ready: &Ready<'_>) -> Quick {
         let (Some(outer), Ok(inner)) = (ready.outer, u16::try_from(frame.len())) else {
             return Quick::Otherwise;
         };
@@ -171,7 +225,7 @@ impl<'a> Replay<'a> {
         };
         let Some(template) = ready.shared.headers.first_chunk::<50>() else { return Quick::Otherwise };
         *headers = *template;
-        self.fill_outer(headers, outer, total, known, known.addresses, ready.first);
+        self.fill_outer(headers, outer, ready, total, known, known.addresses);
         Quick::Send
     }
 
@@ -181,17 +235,17 @@ impl<'a> Replay<'a> {
         &self,
         headers: &mut [u8; N],
         outer: &Encapsulation,
+        ready: &Ready<'_>,
         total: u16,
         known: &Known,
         addresses: u64,
-        first: u64,
     ) {
         let hash = hash::flow_hash_v4(addresses, known.protocol, known.ports.swap_bytes(), self.seed);
-        let class = ecn::outer_traffic_class(outer.dscp, Some(known.class));
+        let class = known.class & ready.class.0 | ready.class.1;
         // Two sums in one: the carries are folded once.
         let sum = u32::from(outer.ip_sum) + u32::from(total) + u32::from(class);
         let sum = (sum & 0xffff) + (sum >> 16);
-        headers[..8].copy_from_slice(&first.to_le_bytes());
+        headers[..8].copy_from_slice(&ready.first.to_le_bytes());
         headers[15] = class;
         headers[16..18].copy_from_slice(&total.to_be_bytes());
         headers[24..26].copy_from_slice(&(!(sum as u16)).to_be_bytes());
@@ -223,7 +277,7 @@ impl<'a> Replay<'a> {
         let addresses = rewrite.map_or(known.addresses, |new| new.addresses);
         edit_header(header, rewrite, known.protocol);
         *headers = ready.shared.headers;
-        self.fill_outer(headers, outer, total, known, addresses, ready.first);
+        self.fill_outer(headers, outer, ready, total, known, addresses);
         if let Some(mac) = ready.inner {
             headers[50..54].copy_from_slice(&(mac as u32).to_le_bytes());
             headers[54..56].copy_from_slice(&((mac >> 32) as u16).to_le_bytes());
@@ -253,17 +307,28 @@ fn reframe(frame: &mut Frame, known: &Known, ready: &Ready<'_>, rewrite: Option<
     Quick::Send
 }
 
+/// TTL, protocol and checksum as they stand in the header, read as one little-endian number, after one hop. There was a hop left.
+///
+/// [`ONE_HOP`] in one addition: the TTL's byte loses one, the checksum's first byte gains one, and what is carried out of its second
+/// comes in again (RFC 1624 equation 3: of both zeros it is the one that is all zeros).
+#[inline(always)]
+fn one_hop_less(word: u32) -> u32 {
+    let carry = if word >= 0xfffe_0000 { 0x0001_0000 } else { 0 };
+    word.wrapping_add(0x0000_ffff).wrapping_add(carry)
+}
+
 /// One hop less, and new addresses and ports: everything but TCP's checksum, which stands further behind.
 #[inline(always)]
 fn edit_header(header: &mut [u8; 28], rewrite: Option<&CompactRewrite>, protocol: u8) {
-    let sum = u16::from_be_bytes([header[10], header[11]]);
-    let [ttl, kind] = [header[8].wrapping_sub(1), header[9]];
     let Some(new) = rewrite else {
-        let [high, low] = ONE_HOP.apply(sum).to_be_bytes();
-        // In one store, as it is read next.
-        header[8..12].copy_from_slice(&[ttl, kind, high, low]);
+        // As one word: of an array of single bytes the compiler makes single reads.
+        if let Some(word) = header.get_mut(8..).and_then(|rest| rest.first_chunk_mut()) {
+            *word = one_hop_less(u32::from_le_bytes(*word)).to_le_bytes();
+        }
         return;
     };
+    let sum = u16::from_be_bytes([header[10], header[11]]);
+    let [ttl, kind] = [header[8].wrapping_sub(1), header[9]];
     let [high, low] = new.ip.and(ONE_HOP).apply(sum).to_be_bytes();
     header[8..12].copy_from_slice(&[ttl, kind, high, low]);
     header[12..20].copy_from_slice(&new.addresses.to_le_bytes());
@@ -283,5 +348,23 @@ fn edit_tcp(frame: &mut [u8], at: usize, rewrite: Option<&CompactRewrite>, proto
     if let Some(field) = frame.get_mut(at + 36..at + 38) {
         let sum = u16::from_be_bytes([field[0], field[1]]);
         field.copy_from_slice(&new.transport.apply(sum).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1624 section 3, equation 3, for every checksum there is.
+    #[test]
+    fn one_hop_less_changes_the_checksum_as_a_router_does() {
+        for sum in 0..=u16::MAX {
+            for [ttl, protocol] in [[2, 6], [64, 17], [255, 255]] {
+                let ([high, low], [new_high, new_low]) =
+                    (sum.to_be_bytes(), ONE_HOP.apply(sum).to_be_bytes());
+                let new = one_hop_less(u32::from_le_bytes([ttl, protocol, high, low])).to_le_bytes();
+                assert_eq!(new, [ttl - 1, protocol, new_high, new_low], "{sum:#06x}");
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ mod originate;
 mod rib;
 pub mod sanity;
 
-pub use fib::{Choice, Fib, FibFamily, FibFull, Hop, NO_ROUTE, Target};
+pub use fib::{Choice, Fib, FibFamily, FibFull, Hop, LookUpV4, NO_ROUTE, Sparse, Target, WarmV4};
 pub use fragment::{NotFragmented, fragment};
 pub use handled::{Conflict, Handled, Reply};
 pub use interface::{Interface, link_local, multicast_mac, solicited_node, source_in_vrf};

@@ -10,5 +10,5 @@ pub mod vxlan;
 
 pub use pmtu::PathMtuTable;
 pub use underlay_error::{UnderlayError, underlay_error};
-pub use vtep::{Decap, Known, Ports, VtepEntry, VtepTable};
+pub use vtep::{Decap, Known, PathHeaders, Ports, VtepEntry, VtepTable};
 pub use vxlan::{Remote, encapsulation};

@@ -176,6 +176,50 @@ pub struct Known {
     endpoint: EndpointId,
 }
 
+/// What packets that are in order have in common that come by one path to one tunnel: their outer headers.
+#[derive(Clone, Copy, Debug)]
+pub struct PathHeaders {
+    /// Source and destination as they stand in the header.
+    addresses: u64,
+    /// UDP destination port, and the bits of the VXLAN header that are looked at; both as they stand there.
+    port: u16,
+    vxlan: u64,
+    check_udp: bool,
+}
+
+impl PathHeaders {
+    /// Bytes from the start of the outer frame to the inner Ethernet header.
+    pub const LEN: usize = 14 + 20 + udp::LEN + vxlan::LEN;
+    /// Of the VXLAN header: the I flag and the VNI (RFC 7348 section 5).
+    const LOOKED_AT: u64 = u64::from_le_bytes([0x08, 0, 0, 0, 0xff, 0xff, 0xff, 0]);
+
+    /// Those of a plain packet for which [`VtepTable::lookup_plain`] has an answer.
+    pub fn of(outer: &[u8], plain: &PlainV4, known: &Known) -> Option<Self> {
+        let headers = outer.first_chunk::<{ Self::LEN }>()?;
+        let [.., a, b, c, d, e, f, g, h] = *headers;
+        let vxlan = u64::from_le_bytes([a, b, c, d, e, f, g, h]) & Self::LOOKED_AT;
+        let port = (plain.ports >> 16) as u16;
+        Some(Self { addresses: plain.addresses, port, vxlan, check_udp: known.tunnel.check_udp })
+    }
+
+    /// Length of the inner Ethernet frame in bytes, if a plain packet came by this path and is in order: what
+    /// [`VtepTable::lookup_plain`] says of such a one.
+    #[inline(always)]
+    pub fn inner_len(&self, outer: &[u8], plain: &PlainV4) -> Option<usize> {
+        const HEADERS: usize = udp::LEN + vxlan::LEN;
+        let headers = outer.first_chunk::<{ Self::LEN }>()?;
+        let vxlan = headers.get(42..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))?;
+        let port = (plain.ports >> 16) as u16;
+        let same = (plain.addresses == self.addresses)
+            & (port == self.port)
+            & (plain.protocol == protocol::UDP)
+            & (vxlan & Self::LOOKED_AT == self.vxlan);
+        let unchecked = !self.check_udp || (headers[40] | headers[41]) == 0;
+        let len = usize::from(u16::from_be_bytes([headers[38], headers[39]]));
+        (same && unchecked).then(|| len.checked_sub(HEADERS))?
+    }
+}
+
 /// A set of UDP ports, with a few more in it than were put in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ports(u64);

@@ -12,7 +12,7 @@ use super::{protocol, tcp_flags};
 /// TCP flags that tell of a connection's beginning or end.
 const TURNING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
 
-/// An Ethernet destination, as the first eight bytes of a frame are compared with it.
+/// An Ethernet destination, as the first eight bytes of a frame are compared with it: in the highest six.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Station(u64);
 
@@ -20,13 +20,13 @@ impl Station {
     /// For frames to `mac`.
     pub fn new(mac: MacAddress) -> Self {
         let [a, b, c, d, e, f] = mac.0;
-        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+        Self(u64::from_le_bytes([0, 0, a, b, c, d, e, f]))
     }
 
     /// Whether a frame that begins with these bytes, read as a little-endian number, is for this station.
     #[inline(always)]
     pub fn is(self, first: u64) -> bool {
-        (first ^ self.0) << 16 == 0
+        first << 16 == self.0
     }
 }
 
@@ -154,31 +154,29 @@ fn v4<const ROUTED: bool>(frame: &[u8], station: Station) -> Option<PlainV4> {
         return None;
     }
     let total = u16::from_be_bytes([header[16], header[17]]);
-    let fragment = u16::from_le_bytes([header[20], header[21]]) & 0xff3f;
+    // More fragments, and the offset: with what is in front of them, so that it is one test.
+    let fragment = le32(header, 18) & 0xff3f_0000;
     let (ttl, protocol) = (header[22], header[23]);
     let addresses = le64(header, 26);
-    // The checksum's sum is a multiple of 0xffff, whatever the order of bytes (RFC 1071 section 2 (B)), and never zero here.
-    let sum = u64::from(le32(header, 14))
-        + u64::from(le32(header, 18))
-        + u64::from(le32(header, 22))
-        + u64::from(le32(header, 26))
-        + u64::from(le32(header, 30));
+    // The checksum's sum is a multiple of 0xffff, whatever the order of bytes (RFC 1071 section 2 (B)), and never zero here. So
+    // is that of words of 64 bits: what is carried out of them comes in again at the other end.
+    let (sum, carry) = le64(header, 14).overflowing_add(le64(header, 22));
+    let (sum, again) = sum.overflowing_add(u64::from(le32(header, 30)) + u64::from(carry));
+    let sum = sum.wrapping_add(u64::from(again));
     let odd = ROUTED & ((ttl <= 1) | is_odd_v4(addresses as u8) | is_odd_v4((addresses >> 32) as u8));
     let fits = usize::from(total) + 14 <= frame.len();
     if !(is_multiple(sum) & (fragment == 0) & fits & !odd) {
         return None;
     }
     let (class, ports) = ((kind >> 24) as u8, le32(header, 34));
-    // At least the 8 bytes that were read.
-    let transport = usize::from(total).checked_sub(20)?;
     let turning = if protocol == protocol::UDP {
-        let len = usize::from(u16::from_be_bytes([header[38], header[39]]));
-        if len < 8 || len > transport {
+        let len = u32::from(u16::from_be_bytes([header[38], header[39]]));
+        if len < 8 || len + 20 > u32::from(total) {
             return None;
         }
         false
     } else {
-        tcp(frame.get(34..)?, transport, protocol)?
+        tcp(frame.get(34..)?, 20, total, protocol)?
     };
     Some(PlainV4 { addresses, ports, total, class, protocol, turning })
 }
@@ -207,22 +205,23 @@ pub fn plain_v6(frame: &[u8], station: Station) -> Option<PlainV6> {
         }
         u16::from_be_bytes([header[56], header[57]])
     } else {
-        tcp(frame.get(54..)?, payload, protocol)?;
+        tcp(frame.get(54..)?, 40, total, protocol)?;
         0
     };
     let (high, low) = (le64(header, 38).swap_bytes(), le64(header, 46).swap_bytes());
     Some(PlainV6 { destination: u128::from(high) << 64 | u128::from(low), total, udp_port })
 }
 
-/// Whether it is TCP with a whole header; then, whether it is a turning point of its connection.
+/// Whether it is TCP with a whole header, behind `before` bytes of a packet of `total`; then, whether it is a turning point of
+/// its connection.
 #[inline(always)]
-fn tcp(rest: &[u8], transport: usize, protocol: u8) -> Option<bool> {
+fn tcp(rest: &[u8], before: u32, total: u16, protocol: u8) -> Option<bool> {
     if protocol != protocol::TCP {
         return None;
     }
     let header = rest.first_chunk::<20>()?;
-    let len = usize::from(header[12] >> 4) * 4;
-    if len < 20 || len > transport {
+    let len = u32::from(header[12] >> 4) * 4;
+    if len < 20 || len + before > u32::from(total) {
         return None;
     }
     Some(header[13] & TURNING != 0)

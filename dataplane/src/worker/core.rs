@@ -26,6 +26,7 @@ use crate::session::session_domain;
 use crate::snapshot::Snapshot;
 
 use super::admit::{Admitted, Ingress};
+use super::at_once::InVain;
 use super::counters::CounterBlock;
 use super::held::HeldQueue;
 use super::in_place::InPlace;
@@ -77,6 +78,7 @@ pub struct Core {
     /// Places for the frames of a stride, and for those of them that the parser admitted.
     work: Box<[Work]>,
     admitted: Box<[Admitted]>,
+    pub(super) in_vain: InVain,
     pub(super) now: Nanos,
     pub(super) now_ms: u32,
     swept_ms: u32,
@@ -107,6 +109,7 @@ impl Core {
             scratch: Vec::with_capacity(2048),
             work: (0..STRIDE).map(|_| Work::none()).collect(),
             admitted: (0..STRIDE).map(|_| Admitted::none()).collect(),
+            in_vain: InVain::none(),
             now: 0,
             now_ms: 0,
             swept_ms: 0,
@@ -125,13 +128,18 @@ impl Core {
     pub fn process(&mut self, snapshot: &Snapshot, port: PortId, frames: &mut Vec<Frame>) {
         self.counters.received.add(frames.len() as u64);
         self.flows.renumber(snapshot.generation as u32);
-        let mut work = std::mem::take(&mut self.work);
         let under = Under::new(snapshot);
         let mut ingress = Ingress::new(snapshot, port);
         if !self.held.is_empty() {
             self.release_due(snapshot);
         }
-        let InPlace { done, port } = self.pass_in_place(&under, &mut ingress, frames, &mut work);
+        let at_once = self.pass_at_once(&under, &ingress, frames);
+        if let Some(InPlace { port, .. }) = at_once.filter(|passed| passed.done == frames.len()) {
+            self.stage.adopt(port, frames);
+            return;
+        }
+        let mut work = std::mem::take(&mut self.work);
+        let InPlace { done, port } = self.pass_in_place(&under, &mut ingress, frames, &mut work, at_once);
         if done == frames.len() {
             self.stage.adopt(port, frames);
             self.work = work;

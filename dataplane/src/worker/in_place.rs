@@ -15,14 +15,15 @@ use super::core::Core;
 use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
-/// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved.
+/// How far frames were passed where they stand: `done` of them, all to `port`. The next has to be moved, or passed otherwise.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct InPlace {
     pub(super) done: usize,
     pub(super) port: PortId,
 }
 
 /// No port yet.
-const NOWHERE: PortId = PortId(u16::MAX);
+pub(super) const NOWHERE: PortId = PortId(u16::MAX);
 
 /// What became of a packet in a tight loop.
 enum Next {
@@ -32,16 +33,19 @@ enum Next {
 }
 
 impl Core {
-    /// Passes frames where they stand, as long as they are plain, nothing is unusual, and all go to one port. Most bursts are
-    /// like that, and then no frame's token is moved. What is to be dropped is taken out of the burst.
+    /// Passes frames where they stand, behind those that were passed before, as long as they are plain, nothing is unusual, and
+    /// all go to one port. Most bursts are like that, and then no frame's token is moved. What is to be dropped is taken out of
+    /// the burst.
     pub(super) fn pass_in_place<'a>(
         &mut self,
         under: &Under<'a>,
         ingress: &mut Ingress<'a>,
         frames: &mut Vec<Frame>,
         places: &mut [Work],
+        before: Option<InPlace>,
     ) -> InPlace {
-        let mut result = InPlace { done: 0, port: NOWHERE };
+        let mut result = before.unwrap_or(InPlace { done: 0, port: NOWHERE });
+        let at_once = result.done;
         let Some(view) = &ingress.view else { return result };
         if view.lane == Lane::Wire {
             // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
@@ -52,7 +56,10 @@ impl Core {
             return result;
         }
         let stride = places.len();
-        frames.iter().take(2 * stride).for_each(Frame::prefetch);
+        // Whoever passed some asked for them.
+        if before.is_none() {
+            frames.iter().take(2 * stride).for_each(Frame::prefetch);
+        }
         let (mut dropped, mut stop) = (0, false);
         while let (false, Some(rest @ [_, ..])) = (stop, frames.get(result.done..)) {
             let (chunk, behind) = rest.split_at(stride.min(rest.len()));
@@ -60,9 +67,11 @@ impl Core {
             let Some(mut work) = places.get_mut(..chunk.len()) else { break };
             let flows = &self.flows.compact;
             let tunnels = view.vteps.is_some();
+            let mut odd = false;
             if view.scan(chunk, flows, work) > 0
                 && !(tunnels && view.scan_inside(under.snapshot, &mut ingress.inner, chunk, flows, work))
             {
+                odd = true;
                 let kept;
                 (kept, stop) = self.look_closer(under, view, frames, result.done, work);
                 work = work.get_mut(..kept).unwrap_or_default();
@@ -86,7 +95,7 @@ impl Core {
                 let (passed, refused) = match first.tag.kind() {
                     Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                     Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
-                    Kind::Flow if first.tag.is_odd() => {
+                    Kind::Flow if odd => {
                         self.flows_in_place::<false, true>(under, chunk, work, &mut result.port)
                     }
                     Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
@@ -107,7 +116,7 @@ impl Core {
             }
             stop |= !work.is_empty();
         }
-        self.counters.flow_hits.add(result.done as u64 + dropped);
+        self.counters.flow_hits.add((result.done - at_once) as u64 + dropped);
         result
     }
 
@@ -171,7 +180,7 @@ impl Core {
             }
             *port = ready.shared.port;
             let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
-            let (done, stop) = run_in_place(frames, work, &mut run);
+            let (done, stop) = run_in_place::<false>(frames, work, &mut run);
             let bytes = run.bytes;
             if let Some(shared) = programs.get_mut(id) {
                 shared.count(done as u64, bytes as u64, *now_ms);
@@ -198,7 +207,7 @@ impl Core {
         let (now, now_ms, last) = (*now, *now_ms, None);
         let mut run =
             ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
-        let result = run_in_place(frames, work, &mut run);
+        let result = run_in_place::<ODD>(frames, work, &mut run);
         *port = run.port;
         result
     }
@@ -272,7 +281,7 @@ impl<F: Family> Step for ByRoute<'_, F> {
     }
 }
 
-/// Frames with compact flows; `ODD`: with options, or fragments.
+/// Frames with compact flows; `ODD`: some with options, or fragments.
 struct ByFlow<'a, const BRIDGED: bool, const ODD: bool> {
     under: &'a Under<'a>,
     compact: &'a mut CompactTable,
@@ -293,8 +302,7 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             (false, true) => work.odd_key(),
             (false, false) => work.flow_key(),
         };
-        let line = self.compact.find(work.hash, &key);
-        let Some(entry) = self.compact.entry_mut(line) else { return Next::Stop };
+        let Some(entry) = self.compact.find_mut(work.hash, &key) else { return Next::Stop };
         if self.last.is_none_or(|(id, _)| id != entry.program) {
             let shared = self.programs.get(entry.program);
             let shared = shared.filter(|shared| shared.generation == self.under.generation);
@@ -307,7 +315,7 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             self.last = Some((entry.program, ready));
         }
         let Some((_, ready)) = &self.last else { return Next::Stop };
-        if entry.epoch != self.under.epoch || ODD && !ready.takes_odd() {
+        if entry.epoch != self.under.epoch || ODD && work.tag.is_odd() && !ready.takes_odd() {
             return Next::Stop;
         }
         let bytes = frame.len();
@@ -325,16 +333,20 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     }
 }
 
-/// Passes the frames of a run, those whose work has the same tag as the first's. Says how many were, and why the next is
-/// dropped, if it is. A frame that is not passed is as it was.
+/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. Says how many
+/// were, and why the next is dropped, if it is. A frame that is not passed is as it was.
 #[inline(always)]
-fn run_in_place(frames: &mut [Frame], work: &[Work], step: &mut impl Step) -> (usize, Option<DropReason>) {
+fn run_in_place<const ODD: bool>(
+    frames: &mut [Frame],
+    work: &[Work],
+    step: &mut impl Step,
+) -> (usize, Option<DropReason>) {
     let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
-    let tag = first.tag.steady();
+    let tag = if ODD { first.tag.steady().even() } else { first.tag.steady() };
     let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
-        if work.tag != tag {
+        if tag != if ODD { work.tag.even() } else { work.tag } {
             break;
         }
         let outer = (usize::from(work.strip), frame.len());

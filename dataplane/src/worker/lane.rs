@@ -82,6 +82,12 @@ impl Tag {
         Self(self.0 & !TURNING)
     }
 
+    /// The same for a packet that is not odd.
+    #[inline(always)]
+    pub(super) fn even(self) -> Self {
+        Self(self.0 & (ODD - 1))
+    }
+
     /// Whether the packet has options, or is a fragment.
     #[inline(always)]
     pub(super) fn is_odd(self) -> bool {

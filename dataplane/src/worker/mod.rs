@@ -4,6 +4,7 @@
 mod admit;
 mod announce;
 mod apply;
+mod at_once;
 mod capture;
 mod chains;
 mod core;

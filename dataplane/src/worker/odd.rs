@@ -72,7 +72,14 @@ impl View<'_> {
     /// Says of a frame that is not plain whether it is malformed, or how it is passed nevertheless; leaves it to the parser if it
     /// is neither. Of what it drops, admission would say the same.
     #[inline(always)]
-    fn classify(&self, tables: &Tables, scope: Option<&Scope>, now: Nanos, frame: &[u8], work: &mut Work) {
+    pub(super) fn classify(
+        &self,
+        tables: &Tables,
+        scope: Option<&Scope>,
+        now: Nanos,
+        frame: &[u8],
+        work: &mut Work,
+    ) {
         // Nothing twice: what is well-formed here is for the parser anyway.
         let v4 = frame.get(12..14).is_none_or(|kind| kind == [8, 0]);
         if self.lane == Lane::Bridge || !v4 {

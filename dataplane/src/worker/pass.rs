@@ -143,8 +143,7 @@ impl Core {
         hash: u64,
     ) -> bool {
         let Self { flows, stage, meters, now, now_ms, .. } = self;
-        let line = flows.compact.find(hash, &key);
-        if let Some(entry) = flows.compact.entry_mut(line) {
+        if let Some(entry) = flows.compact.find_mut(hash, &key) {
             if let Some(shared) = flows.programs.get(entry.program) {
                 let current = (shared.generation ^ under.generation) | (entry.epoch ^ under.epoch) == 0;
                 if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {

@@ -11,9 +11,9 @@ use super::routes::Segment;
 use crate::frame::{Plain, TableMemory, TablePages};
 
 /// Entries of the table of 24 bits.
-const TOP: usize = 1 << 24;
+pub(super) const TOP: usize = 1 << 24;
 /// Entries of a group.
-const GROUP: usize = 256;
+pub(super) const GROUP: usize = 256;
 
 /// An entry: a value, or the number of a group.
 pub(super) trait Entry: Plain + PartialEq + std::fmt::Debug {
@@ -125,6 +125,12 @@ impl<E: Entry> Direct<E> {
     #[inline]
     pub(super) fn is_dense(&self) -> bool {
         self.huge != HugePages::Never
+    }
+
+    /// The two tables, as a tight loop looks addresses up.
+    #[inline]
+    pub(super) fn tables(&self) -> Option<(&[E; TOP], &[E])> {
+        Some((self.top.first_chunk()?, &self.groups))
     }
 
     #[inline(always)]

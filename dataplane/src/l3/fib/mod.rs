@@ -20,6 +20,7 @@ use crate::decision::ScopeId;
 use crate::frame::TablePages;
 use targets::Targets;
 use v4::TableV4;
+pub use v4::{LookUpV4, Sparse};
 use v6::TableV6;
 
 /// One way out: an interface, and who is asked for there.
@@ -125,6 +126,22 @@ pub struct FibFamily {
     pub pages: TablePages,
 }
 
+/// IPv4 routes that stay in the caches.
+#[derive(Clone, Copy, Debug)]
+pub enum WarmV4<'a> {
+    /// In a sparse table.
+    Sparse(Sparse<'a>),
+    /// In something else.
+    Other(&'a Fib),
+}
+
+impl LookUpV4 for &Fib {
+    #[inline(always)]
+    fn number(self, destination: u32) -> u32 {
+        self.lookup_v4(destination)
+    }
+}
+
 /// The compiled routes of one VRF.
 ///
 /// Each different target has a number from 1 on, as small as may be; [`NO_ROUTE`] is 0. A number that no route leads to
@@ -222,6 +239,22 @@ impl Fib {
     #[inline(always)]
     pub fn lookup_v4(&self, destination: u32) -> u32 {
         self.v4.lookup(destination)
+    }
+
+    /// The routes of IPv4, if what they were compiled into stays in the caches: it need not be asked for beforehand.
+    #[inline]
+    pub fn warm_v4(&self) -> Option<WarmV4<'_>> {
+        match self.v4.sparse() {
+            Some(sparse) => Some(WarmV4::Sparse(sparse)),
+            None if self.v4.is_dense() => None,
+            None => Some(WarmV4::Other(self)),
+        }
+    }
+
+    /// Whether what the routes of IPv6 were compiled into stays in the caches.
+    #[inline]
+    pub fn is_warm_v6(&self) -> bool {
+        !self.v6.is_dense()
     }
 
     /// The same as the target's number, of an IPv6 address in host order.

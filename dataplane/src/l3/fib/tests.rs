@@ -175,6 +175,12 @@ fn check(fib: &Fib, routes: &[(IpNet, Target)], addresses: &[IpAddr]) -> Result<
     let mut numbers = vec![u32::MAX; v4.len()];
     fib.lookup_burst_v4(&v4, &mut numbers);
     prop_assert!(v4.iter().zip(&numbers).all(|(ip, number)| fib.lookup_v4(*ip) == *number));
+    let warm = v4.iter().map(|ip| match fib.warm_v4() {
+        Some(WarmV4::Sparse(sparse)) => sparse.number(*ip),
+        Some(WarmV4::Other(fib)) => fib.number(*ip),
+        None => fib.lookup_v4(*ip),
+    });
+    prop_assert_eq!(warm.collect::<Vec<_>>(), numbers);
     let mut numbers = vec![u32::MAX; v6.len()];
     fib.lookup_burst_v6(&v6, &mut numbers);
     prop_assert!(v6.iter().zip(&numbers).all(|(ip, number)| fib.lookup_v6(*ip) == *number));

@@ -1,7 +1,7 @@
 //! IPv4 longest-prefix match: DIR-24-8, sparse with few routes; a search tree where that would take too much memory.
 
 use super::Choice;
-use super::direct::{Direct, Entry, Full};
+use super::direct::{Direct, Entry, Full, GROUP, TOP};
 use super::routes::{Routes, Segment};
 use super::tree::{Root, Trees};
 use crate::frame::TablePages;
@@ -19,6 +19,35 @@ enum Table {
     Narrow(Direct<u16>),
     /// 64 MB.
     Wide(Direct<u32>),
+}
+
+/// Looks IPv4 addresses up in a tight loop.
+pub trait LookUpV4: Copy {
+    /// The number of the target of an address in host order.
+    fn number(self, destination: u32) -> u32;
+}
+
+/// A sparse table of 16 bits, as nearly all routers with few routes have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Sparse<'a> {
+    top: &'a [u16; TOP],
+    groups: &'a [u16],
+    default: u32,
+}
+
+impl LookUpV4 for Sparse<'_> {
+    #[inline(always)]
+    fn number(self, destination: u32) -> u32 {
+        let bits = u32::from(self.top[(destination >> 8) as usize]);
+        let value = match bits.checked_sub(<u16 as Entry>::VALUES) {
+            None => bits,
+            Some(group) => {
+                let at = group as usize * GROUP + (destination & 0xff) as usize;
+                self.groups.get(at).map_or(0, |value| u32::from(*value))
+            }
+        };
+        if value == 0 { self.default } else { value }
+    }
 }
 
 /// The routes of a VRF.
@@ -56,6 +85,14 @@ impl TableV4 {
             Table::Wide(direct) => direct.lookup(address),
         };
         if value == 0 { self.default } else { value }
+    }
+
+    /// The table, if it is a sparse one of 16 bits.
+    #[inline]
+    pub(super) fn sparse(&self) -> Option<Sparse<'_>> {
+        let Table::Narrow(direct) = &self.table else { return None };
+        let (top, groups) = direct.tables().filter(|_| !direct.is_dense())?;
+        Some(Sparse { top, groups, default: self.default })
     }
 
     /// Asks for the line that the look-up will need first. A tree's first nodes are warm: nothing is asked for.
@@ -143,7 +180,7 @@ impl TableV4 {
         routes < self.peak / 16 || routes == 0 || !self.is_dense() && routes >= 2 * self.built.max(FEW)
     }
 
-    fn is_dense(&self) -> bool {
+    pub(super) fn is_dense(&self) -> bool {
         match &self.table {
             Table::Tree(..) => false,
             Table::Narrow(direct) => direct.is_dense(),

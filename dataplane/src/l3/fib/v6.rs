@@ -145,7 +145,7 @@ impl TableV6 {
         routes < self.peak / 16 || routes == 0 || !self.is_dense() && routes >= 2 * self.built.max(FEW)
     }
 
-    fn is_dense(&self) -> bool {
+    pub(super) fn is_dense(&self) -> bool {
         matches!(&self.first, First::Direct(direct) if direct.is_dense())
     }
 

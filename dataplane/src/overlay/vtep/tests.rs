@@ -183,6 +183,49 @@ proptest! {
         }
     }
 
+    /// The slow twin of what a path's headers say: the look-up.
+    #[test]
+    fn the_headers_of_a_path_are_those_that_the_look_up_takes(
+        (vni, remote) in prop_oneof![Just((100, "192.0.2.2")), Just((100, "192.0.2.3")), Just((200, "192.0.2.2"))],
+        damage in proptest::collection::vec((26usize..50, any::<u8>()), 0..3),
+        sum in prop_oneof![3 => Just(0u16), 1 => any::<u16>()],
+        (other_vni, other) in prop_oneof![4 => Just((100, "192.0.2.2")), 1 => Just((200, "192.0.2.2"))],
+    ) {
+        let build = |vni, remote: &str| outer(remote, "192.0.2.1").vxlan(vni, &inner()).build();
+        let plain_of = |frame: &[u8]| {
+            let mut ports = [0; 4];
+            ports.copy_from_slice(&frame[34..38]);
+            let mut addresses = [0; 8];
+            addresses.copy_from_slice(&frame[26..34]);
+            PlainV4 {
+                addresses: u64::from_le_bytes(addresses),
+                ports: u32::from_le_bytes(ports),
+                total: 0,
+                class: 0,
+                protocol: protocol::UDP,
+                turning: false,
+            }
+        };
+        let (table, first) = (table(), {
+            let mut frame = build(vni, remote);
+            frame[40..42].fill(0);
+            frame
+        });
+        let mut known = None;
+        let of_path = table.lookup_plain(&first, &plain_of(&first), &mut known).unwrap();
+        let path = PathHeaders::of(&first, &plain_of(&first), &known.unwrap()).unwrap();
+        for same in [true, false] {
+            let mut frame = if same { build(vni, remote) } else { build(other_vni, other) };
+            frame[40..42].copy_from_slice(&sum.to_be_bytes());
+            for (at, value) in &damage {
+                frame[*at] = *value;
+            }
+            let expected = table.lookup_plain(&frame, &plain_of(&frame), &mut None);
+            let expected = expected.filter(|decap| decap.endpoint == of_path.endpoint);
+            prop_assert_eq!(path.inner_len(&frame, &plain_of(&frame)), expected.map(|decap| decap.inner_len));
+        }
+    }
+
     #[test]
     fn damaged_packets_never_panic_and_what_is_accepted_lies_within_the_frame(
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
