@@ -49,9 +49,23 @@ impl Key {
 struct Line([AtomicU64; 8]);
 
 impl Line {
-    fn read(&self) -> (Key, Note) {
-        let [key @ .., ports, expires, sum] = self.0.each_ref().map(|word| word.load(Ordering::Relaxed));
-        (Key(key), Note { ports, expires, sum })
+    /// The word with the identification is looked at first: it differs most often.
+    fn holds(&self, key: &Key) -> bool {
+        let ([a, b, c, d, e], [p, q, r, s, t, ..]) = (key.0, &self.0);
+        [(t, e), (p, a), (r, c), (q, b), (s, d)]
+            .into_iter()
+            .all(|(word, value)| word.load(Ordering::Relaxed) == value)
+    }
+
+    fn expires(&self) -> Nanos {
+        let [.., expires, _] = &self.0;
+        expires.load(Ordering::Relaxed)
+    }
+
+    fn note(&self) -> Note {
+        let [.., ports, expires, sum] = &self.0;
+        let [ports, expires, sum] = [ports, expires, sum].map(|word| word.load(Ordering::Relaxed));
+        Note { ports, expires, sum }
     }
 
     fn write(&self, key: &Key, note: &Note) {
@@ -94,7 +108,7 @@ impl FragmentTable {
 
     /// Notes in use, expired ones that were not yet needed included, and the bound.
     pub fn usage(&self) -> (u64, u64) {
-        let used = self.lines.iter().filter(|line| line.read().1.expires != 0).count();
+        let used = self.lines.iter().filter(|line| line.expires() != 0).count();
         (used as u64, self.lines.len() as u64)
     }
 
@@ -126,12 +140,10 @@ impl FragmentTable {
         let (ports, expires) =
             (u64::from(tuple.source_port) << 16 | u64::from(tuple.destination_port), now + LIFETIME);
         let note = Note { ports, expires, sum: self.sum(hash, ports, expires) };
+        let lines = self.set(hash);
+        let own = lines.iter().find(|line| line.holds(&key));
         // Free lines and what is out of time expire before all others.
-        let line = self.set(hash).iter().min_by_key(|line| {
-            let (held, Note { expires, .. }) = line.read();
-            (held != key, expires)
-        });
-        if let Some(line) = line {
+        if let Some(line) = own.or_else(|| lines.iter().min_by_key(|line| line.expires())) {
             line.write(&key, &note);
         }
     }
@@ -140,14 +152,12 @@ impl FragmentTable {
     pub fn ports(&self, domain: Domain, tuple: &Tuple, id: u32, now: Nanos) -> Option<(u16, u16)> {
         let key = Key::new(domain, tuple, id);
         let hash = self.hash(&key);
-        let notes = self.set(hash).iter().map(Line::read);
-        let mut whole = notes.filter(|(held, note)| {
-            *held == key && note.expires > now && note.sum == self.sum(hash, note.ports, note.expires)
-        });
+        let notes = self.set(hash).iter().filter(|line| line.holds(&key)).map(Line::note);
+        let whole =
+            notes.filter(|note| note.expires > now && note.sum == self.sum(hash, note.ports, note.expires));
         // Two workers may have made a note each: the newer one counts.
-        let first = whole.next()?.1;
-        let newest = whole.fold(first, |a, (_, b)| if b.expires > a.expires { b } else { a });
-        Some(((newest.ports >> 16) as u16, newest.ports as u16))
+        let Note { ports, .. } = whole.max_by_key(|note| note.expires)?;
+        Some(((ports >> 16) as u16, ports as u16))
     }
 
     /// Where the note of a key may be.

@@ -85,7 +85,7 @@ fn the_oldest_note_gives_way_where_there_is_no_room() {
 fn a_note_that_is_half_of_another_is_none() {
     let table = FragmentTable::new(64, 1);
     table.note(DOMAIN, &first(1, (7, 53)), 9, 1_000);
-    let line = table.lines.iter().find(|line| line.read().1.expires != 0).unwrap();
+    let line = table.lines.iter().find(|line| line.expires() != 0).unwrap();
     for word in 0..8 {
         let was = line.0[word].fetch_xor(1 << 7, Ordering::Relaxed);
         assert_eq!(table.ports(DOMAIN, &later(1), 9, 2_000), None, "word {word}");
