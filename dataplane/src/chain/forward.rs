@@ -164,7 +164,7 @@ impl Walker<'_> {
         let (Some(last), Some(known)) = (self.last_way, self.pipeline.vrf(vrf)) else {
             return self.route(vrf, destination, hash(), now);
         };
-        let target = known.fib.number(destination);
+        let target = known.fib.lookup_number(destination);
         if let Ok(last) = last.try_borrow() {
             if let Some((_, _, program)) = last.way.filter(|way| (way.0, way.1) == (vrf, target)) {
                 return Ok(program);

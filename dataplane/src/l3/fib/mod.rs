@@ -223,12 +223,12 @@ impl Fib {
     /// The target of the longest prefix that holds `destination`; `None` if there is no route.
     #[inline]
     pub fn lookup(&self, destination: IpAddr) -> Option<&Target> {
-        self.target(self.number(destination))
+        self.target(self.lookup_number(destination))
     }
 
     /// The same as the target's number.
     #[inline]
-    pub fn number(&self, destination: IpAddr) -> u32 {
+    pub fn lookup_number(&self, destination: IpAddr) -> u32 {
         match destination {
             IpAddr::V4(address) => self.lookup_v4(address.to_bits()),
             IpAddr::V6(address) => self.lookup_v6(address.to_bits()),
