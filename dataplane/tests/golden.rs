@@ -141,6 +141,7 @@ fn captures_over_an_ipv6_underlay_come_out_as_ever() {
     check(Site { v6: true, chain: true, ecmp: true, nat: false }, "site-v6");
 }
 
+/// Which free port a translation gets follows from a hash: another one is no fault if it is of the range, and odd or even as it was.
 #[test]
 fn captures_through_a_translator_come_out_as_ever() {
     check(Site { v6: false, chain: true, ecmp: true, nat: true }, "site-nat");

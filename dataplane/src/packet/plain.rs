@@ -7,7 +7,7 @@
 
 use weir_config::MacAddress;
 
-use super::{protocol, tcp_flags};
+use super::{Malformed, ether_type, protocol, tcp_flags};
 
 /// TCP flags that tell of a connection's beginning or end.
 const TURNING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
@@ -158,14 +158,9 @@ fn v4<const ROUTED: bool>(frame: &[u8], station: Station) -> Option<PlainV4> {
     let fragment = le32(header, 18) & 0xff3f_0000;
     let (ttl, protocol) = (header[22], header[23]);
     let addresses = le64(header, 26);
-    // The checksum's sum is a multiple of 0xffff, whatever the order of bytes (RFC 1071 section 2 (B)), and never zero here. So
-    // is that of words of 64 bits: what is carried out of them comes in again at the other end.
-    let (sum, carry) = le64(header, 14).overflowing_add(le64(header, 22));
-    let (sum, again) = sum.overflowing_add(u64::from(le32(header, 30)) + u64::from(carry));
-    let sum = sum.wrapping_add(u64::from(again));
     let odd = ROUTED & ((ttl <= 1) | is_odd_v4(addresses as u8) | is_odd_v4((addresses >> 32) as u8));
     let fits = usize::from(total) + 14 <= frame.len();
-    if !(is_multiple(sum) & (fragment == 0) & fits & !odd) {
+    if !(sums_up(header) & (fragment == 0) & fits & !odd) {
         return None;
     }
     let (class, ports) = ((kind >> 24) as u8, le32(header, 34));
@@ -179,6 +174,40 @@ fn v4<const ROUTED: bool>(frame: &[u8], station: Station) -> Option<PlainV4> {
         tcp(frame.get(34..)?, 20, total, protocol)?
     };
     Some(PlainV4 { addresses, ports, total, class, protocol, turning })
+}
+
+/// Whether the IPv4 header behind an Ethernet header, if it has no options, has the right checksum.
+#[inline(always)]
+fn sums_up<const N: usize>(header: &[u8; N]) -> bool {
+    // The sum is a multiple of 0xffff, whatever the order of bytes (RFC 1071 section 2 (B)), and never zero here. So is that of words
+    // of 64 bits: what is carried out of them comes in again at the other end.
+    let (sum, carry) = le64(header, 14).overflowing_add(le64(header, 22));
+    let (sum, again) = sum.overflowing_add(u64::from(le32(header, 30)) + u64::from(carry));
+    is_multiple(sum.wrapping_add(u64::from(again)))
+}
+
+/// What is wrong with a frame, if its length and an untagged IPv4 header without options say so: what the parser says. `None` means
+/// that it may still be malformed.
+#[inline(always)]
+pub fn malformed_v4(frame: &[u8]) -> Option<Malformed> {
+    const ETHER_TYPE: [u8; 2] = ether_type::IPV4.to_be_bytes();
+    let Some(header) = frame.first_chunk::<34>() else {
+        return frame.get(12..14).is_none_or(|kind| kind == ETHER_TYPE).then_some(Malformed::Truncated);
+    };
+    let first = header[14];
+    if header[12..14] != ETHER_TYPE {
+        return None;
+    }
+    if first != 0x45 {
+        let short = (first & 0x0f < 5).then_some(Malformed::IpHeaderLength);
+        return if first >> 4 == 4 { short } else { Some(Malformed::IpVersion) };
+    }
+    let total = usize::from(u16::from_be_bytes([header[16], header[17]]));
+    match (sums_up(header), total) {
+        (false, _) => Some(Malformed::IpChecksum),
+        (_, ..20) => Some(Malformed::IpHeaderLength),
+        _ => (total + 14 > frame.len()).then_some(Malformed::IpLength),
+    }
 }
 
 /// Whether a frame is a plain IPv6 packet to `station`.

@@ -11,7 +11,7 @@ use crate::frame::Frame;
 use crate::l3::{Fib, LookUpV4, WarmV4};
 use crate::overlay::{PathHeaders, Ports, VtepTable};
 use crate::packet::plain::{self, PlainV4, Station};
-use crate::packet::{ecn, protocol};
+use crate::packet::{Malformed, ecn, protocol};
 
 use super::admit::Ingress;
 use super::core::Core;
@@ -134,7 +134,13 @@ impl<L: LookUpV4, const VTEPS: bool> Road for RoadV4<L, VTEPS> {
     #[inline(always)]
     fn look_closer(self, view: &View<'_>, tables: &Tables, now: Nanos, frame: &[u8]) -> Odd<u32> {
         let other = if VTEPS { Sort::of(frame, self.ports) != Sort::V4 } else { is_v6(frame) };
-        if other { Odd::Other } else { odd_v4(view, tables, now, frame) }
+        if other {
+            return Odd::Other;
+        }
+        match malformed_v4(frame) {
+            Some(malformed) => Odd::Dropped(malformed.into()),
+            None => odd_v4(view, tables, now, frame),
+        }
     }
 }
 
@@ -209,6 +215,12 @@ impl<L: LookUpV4> Road for RoadInside<L> {
     fn look_closer(self, _: &View<'_>, _: &Tables, _: Nanos, _: &[u8]) -> Odd<u32> {
         Odd::Other
     }
+}
+
+/// Apart from the loop, whose registers it would take, and before [`odd_v4`], which has more to set up.
+#[inline(never)]
+fn malformed_v4(frame: &[u8]) -> Option<Malformed> {
+    plain::malformed_v4(frame)
 }
 
 /// A packet that is not plain: it is malformed; or merely odd, and passed by its route.

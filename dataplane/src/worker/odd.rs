@@ -36,6 +36,13 @@ impl Core {
         let scope = under.snapshot.pipeline.scope(view.scope);
         while let (Some(frame), Some(place)) = (frames.get(at + next), work.get_mut(next)) {
             if place.tag.is(Kind::Parsed) {
+                // What is bridged may be malformed inside.
+                let malformed = plain::malformed_v4(frame.bytes()).filter(|_| view.lane != Lane::Bridge);
+                if let Some(malformed) = malformed {
+                    self.counters.count_drop(malformed.into());
+                    next += 1;
+                    continue;
+                }
                 view.classify(tables, scope, self.now, frame.bytes(), place);
                 match place.tag.kind() {
                     Kind::Parsed => break,
