@@ -62,6 +62,25 @@ guest() {
     WEIR_BIN=$parts/weir WEIR_GUEST=$PWD/$vm/guest-in-the-wire.sh "$parts/tests/devices" --test-threads=1 guest::
 }
 
+# cards SUITE MODES… -- [FILTER…]: unless told, tests of network cards and of virtual functions, a fresh machine for each: the emulated one
+# may stand still when a physical function is reset after everything else was done with it.
+cards() {
+    local suite=$1 modes=() filter
+    shift
+    while [[ $1 != -- ]]; do
+        modes+=("$1")
+        shift
+    done
+    shift
+    if (($# > 0)); then
+        boot "$suite" "${WEIR_LAB_TIMEOUT:-600}" "${modes[@]}" "FILTER=$*"
+        return
+    fi
+    for filter in afxdp:: vfio::; do
+        boot "$suite" "${WEIR_LAB_TIMEOUT:-400}" "${modes[@]}" "FILTER=$filter"
+    done
+}
+
 newer_modes=(WEIR_XDP_A=zero-copy WEIR_XDP_C=zero-copy)
 older_modes=("WEIR_XDP_A=native copy" "WEIR_XDP_C=native copy")
 
@@ -77,12 +96,12 @@ quick)
     ;;
 full)
     program
-    boot $newer "${WEIR_LAB_TIMEOUT:-600}" "${newer_modes[@]}" "FILTER=$*"
-    boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
+    cards $newer "${newer_modes[@]}" -- "$@"
+    cards $older "${older_modes[@]}" -- "$@"
     guest
     ;;
 older)
-    boot $older "${WEIR_LAB_TIMEOUT:-600}" "${older_modes[@]}" "FILTER=$*"
+    cards $older "${older_modes[@]}" -- "$@"
     ;;
 program)
     program
