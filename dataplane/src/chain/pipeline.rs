@@ -14,7 +14,7 @@ use crate::l2::{Bridge, MacTable};
 use crate::l3::{Fib, Interface, NeighbourTable};
 use crate::overlay::{PathMtuTable, VtepTable};
 use crate::service::nat::NatTable;
-use crate::service::{External, ServiceFunction};
+use crate::service::{External, ServiceFunction, Show};
 use crate::session::{FragmentTable, SessionTable};
 
 use super::classifier::Classifier;
@@ -296,7 +296,8 @@ impl Pipeline {
     }
 
     /// Shows what walks of new flows of `scope` will probably read that is in no cache.
-    pub fn look_ahead(&self, scope: &Scope, tuple: &Tuple, show: &dyn Fn(&u64)) {
+    /// Makes of `tuple` what it will probably be then.
+    pub fn look_ahead(&self, scope: &Scope, tuple: &mut Tuple, show: Show<'_>) {
         let (Domain::Vrf(vrf), Some(chain)) = (scope.domain, self.classifier.sure(scope.id)) else { return };
         let hops = self.chain(chain).map(|chain| chain.hops.as_slice()).unwrap_or_default();
         for service in hops.iter().filter_map(|hop| self.services.get(*hop)) {

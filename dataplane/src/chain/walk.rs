@@ -10,7 +10,6 @@ use crate::decision::{
     ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId,
     SessionId, Step, Translations, Tuple,
 };
-use crate::flow::table::prefetch;
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
 use crate::l3::{NeighbourAction, sanity};
@@ -387,10 +386,6 @@ impl Walker<'_> {
         path: &mut PathBuilder,
     ) -> Result<Created, DropReason> {
         let after = path.tuple().ok_or(DropReason::InternalError)?.reversed();
-        if let (Direction::Forward, Some(home)) = (view.direction, self.tables.sessions.home(domain, &after))
-        {
-            prefetch(home);
-        }
         // Whoever opens it from outside, over a binding, is not the one that the chain is seen from.
         let (forward, reply, translations) = match view.direction {
             Direction::Forward => (*tuple, after, path.take_translations()),

@@ -7,6 +7,7 @@ mod adjacency;
 mod apart;
 mod field;
 mod ids;
+mod lock;
 mod matcher;
 mod meter;
 mod path;
@@ -23,6 +24,7 @@ pub use ids::{
     AdjacencyId, BridgeId, ChainId, Domain, EndpointId, HopId, MeterId, Nanos, PortId, ScopeId, SessionId,
     VrfId,
 };
+pub use lock::{Lock, Locked};
 pub use matcher::Matcher;
 pub use meter::{MeterCache, MeterSpec, MeterTable};
 pub use path::{Edit, PathBuilder};

@@ -44,6 +44,17 @@ pub enum Direction {
     Reverse,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn turned(self) -> Self {
+        match self {
+            Self::Forward => Self::Reverse,
+            Self::Reverse => Self::Forward,
+        }
+    }
+}
+
 /// The first packet of a flow, as a stage sees it.
 #[derive(Clone, Debug)]
 pub struct FlowView<'a> {

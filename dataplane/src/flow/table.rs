@@ -432,15 +432,23 @@ pub fn milliseconds(now: Nanos) -> u32 {
 /// Asks the processor for the cache lines of `value`.
 #[inline]
 pub fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
     for line in (0..size_of::<T>()).step_by(64) {
-        // SAFETY: prefetching has no effect on memory and cannot fault.
-        #[allow(unsafe_code)]
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch(std::ptr::from_ref(value).cast::<i8>().wrapping_add(line), _MM_HINT_T0);
-        }
+        prefetch_line(std::ptr::from_ref(value).cast::<u8>().wrapping_add(line));
     }
+}
+
+/// Asks the processor for the cache line at an address, which may be any.
+#[inline]
+pub fn prefetch_line(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching has no effect on memory and cannot fault.
+    #[allow(unsafe_code)]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch(address.cast::<i8>(), _MM_HINT_T0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 const _: () = assert!(size_of::<Entry>() == 128);

@@ -59,15 +59,18 @@ pub trait ServiceFunction: Send + Sync {
         false
     }
 
-    /// Shows what deciding about a new flow of this VRF will probably read that is in no cache: for asking the processor for it
-    /// ahead of time.
-    fn look_ahead(&self, _vrf: VrfId, _tuple: &Tuple, _show: &dyn Fn(&u64)) {}
+    /// Shows what deciding about a new flow of this VRF will probably read or write that is in no cache, and makes of `tuple` what
+    /// it will probably be after the edits: for asking the processor for memory ahead of time.
+    fn look_ahead(&self, _vrf: VrfId, _tuple: &mut Tuple, _show: Show<'_>) {}
 
     /// How long sessions live that are opened so.
     fn timeouts(&self) -> Option<Timeouts> {
         None
     }
 }
+
+/// Is shown where something lies. It may be anything by then: an address is not for reading.
+pub type Show<'a> = &'a dyn Fn(*const u8);
 
 /// External addresses: those that packets come to which are translated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,12 +6,10 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 use ahash::RandomState;
 
-use super::slots::lock;
-use crate::decision::{Direction, Domain, SessionId, Tuple};
+use crate::decision::{Direction, Domain, Lock, SessionId, Tuple};
 
 const SHARDS: usize = 64;
 const WAYS: usize = 7;
@@ -95,17 +93,30 @@ pub(super) struct Bucket {
 #[derive(Debug)]
 pub(super) struct Index {
     buckets: Box<[Bucket]>,
-    locks: Box<[Mutex<()>]>,
+    locks: Box<[Lock<()>]>,
     /// Buckets of a shard: a power of two.
     each: usize,
 }
 
+/// A free place for a key: so many buckets behind its first one, and where in there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vacancy {
+    step: usize,
+    at: usize,
+}
+
 /// A shard that may be changed.
-pub(super) type Locked<'a> = MutexGuard<'a, ()>;
+pub(super) type Locked<'a> = crate::decision::Locked<'a, ()>;
 
 fn entry(key: &Key, id: SessionId, direction: Direction) -> u64 {
     let place = u64::from(id.0) << 1 | u64::from(direction == Direction::Reverse);
     key.tag() | (place + 1)
+}
+
+/// Whose an entry is, that is not free.
+fn held(entry: u64) -> (SessionId, Direction) {
+    let number = (entry as u32).wrapping_sub(1);
+    (SessionId(number >> 1), if number & 1 == 0 { Direction::Forward } else { Direction::Reverse })
 }
 
 impl Index {
@@ -113,7 +124,7 @@ impl Index {
     pub(super) fn new(keys: usize) -> Self {
         let each = Self::each(keys);
         let buckets = (0..SHARDS * each).map(|_| Bucket::default()).collect();
-        Self { buckets, locks: (0..SHARDS).map(|_| Mutex::default()).collect(), each }
+        Self { buckets, locks: (0..SHARDS).map(|_| Lock::default()).collect(), each }
     }
 
     /// Buckets of a shard: for its share of the keys, six standard deviations more, and a quarter of free places.
@@ -131,8 +142,8 @@ impl Index {
     /// Locks the shards of two keys, in the order of their numbers; once if they are one and the same.
     pub(super) fn lock(&self, keys: [&Key; 2]) -> [Option<Locked<'_>>; 2] {
         let [first, second] = keys.map(Key::shard);
-        let low = self.locks.get(first.min(second)).map(lock);
-        let high = if first == second { None } else { self.locks.get(first.max(second)).map(lock) };
+        let low = self.locks.get(first.min(second)).map(Lock::lock);
+        let high = if first == second { None } else { self.locks.get(first.max(second)).map(Lock::lock) };
         [low, high]
     }
 
@@ -161,9 +172,8 @@ impl Index {
                 if (value ^ key.tag()) >> 32 != 0 || value as u32 == 0 {
                     continue;
                 }
-                let number = value as u32 - 1;
-                let direction = if number & 1 == 0 { Direction::Forward } else { Direction::Reverse };
-                let found = wanted(SessionId(number >> 1), direction);
+                let (id, direction) = held(value);
+                let found = wanted(id, direction);
                 if found.is_some() {
                     return found;
                 }
@@ -175,18 +185,44 @@ impl Index {
         None
     }
 
-    /// Enters a key, whose shard is locked. False if there is no room.
-    pub(super) fn insert(&self, key: &Key, id: SessionId, direction: Direction) -> bool {
-        let free = |place: &&AtomicU64| place.load(Ordering::Relaxed) as u32 == 0;
+    /// Where a key, whose shard is locked, can be entered; `None` if there is no room. Or what `wanted` makes of the first entry
+    /// that may be of the key and that it takes.
+    pub(super) fn vacancy<T>(
+        &self,
+        key: &Key,
+        mut wanted: impl FnMut(SessionId, Direction) -> Option<T>,
+    ) -> Result<Option<Vacancy>, T> {
+        let mut vacancy = None;
         for step in 0..self.each {
-            let Some(bucket) = self.buckets.get(self.place(key, step)) else { return false };
-            if let Some(place) = bucket.entries.iter().find(free) {
-                place.store(entry(key, id, direction), Ordering::Relaxed);
-                self.pass(key, step, 1);
-                return true;
+            let Some(bucket) = self.buckets.get(self.place(key, step)) else { break };
+            for (at, place) in bucket.entries.iter().enumerate() {
+                let value = place.load(Ordering::Relaxed);
+                if value as u32 == 0 {
+                    vacancy = vacancy.or(Some(Vacancy { step, at }));
+                } else if (value ^ key.tag()) >> 32 == 0 {
+                    let (id, direction) = held(value);
+                    if let Some(found) = wanted(id, direction) {
+                        return Err(found);
+                    }
+                }
+            }
+            if vacancy.is_some() && bucket.passed.load(Ordering::Relaxed) == 0 {
+                break;
             }
         }
-        false
+        Ok(vacancy)
+    }
+
+    /// Enters a key, whose shard is locked, where there is room for it. False if that is taken by now.
+    pub(super) fn enter(&self, key: &Key, vacancy: Vacancy, id: SessionId, direction: Direction) -> bool {
+        let bucket = self.buckets.get(self.place(key, vacancy.step));
+        let Some(place) = bucket.and_then(|bucket| bucket.entries.get(vacancy.at)) else { return false };
+        if place.load(Ordering::Relaxed) as u32 != 0 {
+            return false;
+        }
+        place.store(entry(key, id, direction), Ordering::Relaxed);
+        self.pass(key, vacancy.step, 1);
+        true
     }
 
     /// Takes a key out, whose shard is locked, if it is there.
@@ -245,12 +281,29 @@ mod tests {
         found
     }
 
+    fn insert(index: &Index, key: &Key, id: SessionId, direction: Direction) -> bool {
+        let none = |_, _| None::<()>;
+        index.vacancy(key, none).unwrap().is_some_and(|vacancy| index.enter(key, vacancy, id, direction))
+    }
+
+    #[test]
+    fn a_place_is_given_once_and_an_entry_of_the_key_is_told() {
+        let index = Index::new(8);
+        let own = |id: SessionId, _| Some(id);
+        let first = index.vacancy(&key(1), own).unwrap().unwrap();
+        assert!(index.enter(&key(1), first, SessionId(5), Direction::Reverse));
+        assert_eq!(index.vacancy(&key(1), own).unwrap_err(), SessionId(5));
+        assert!(index.vacancy(&key(1), |_, _| None::<()>).unwrap().is_some(), "an entry that is not wanted");
+        assert!(!index.enter(&key(1), first, SessionId(6), Direction::Forward), "the place is taken by now");
+        assert_eq!(holders(&index, &key(1)), [5]);
+    }
+
     #[test]
     fn every_key_is_found_while_it_is_in_and_none_when_all_are_out() {
         // Far more than a shard's buckets hold side by side: keys stand behind their own bucket, and round the end.
         let index = Index::new(10_000);
         for number in 0..10_000 {
-            assert!(index.insert(&key(number), SessionId(number), Direction::Forward));
+            assert!(insert(&index, &key(number), SessionId(number), Direction::Forward));
         }
         for number in 0..10_000 {
             assert!(holders(&index, &key(number)).contains(&number));
@@ -277,7 +330,7 @@ mod tests {
         }
         let index = Index::new(4);
         let same = (0..).map(key).filter(|key| key.shard() == 7).take(index.each * WAYS + 1);
-        let entered = same.filter(|key| index.insert(key, SessionId(1), Direction::Reverse)).count();
+        let entered = same.filter(|key| insert(&index, key, SessionId(1), Direction::Reverse)).count();
         assert_eq!(entered, index.each * WAYS);
     }
 
@@ -286,7 +339,7 @@ mod tests {
         let index = Index::new(4);
         let last = SessionId(u32::MAX / 2 - 1);
         for direction in [Direction::Forward, Direction::Reverse] {
-            index.insert(&key(1), last, direction);
+            insert(&index, &key(1), last, direction);
             let found = index.find(&key(1), |id, direction| Some((id, direction)));
             assert_eq!(found, Some((last, direction)));
             index.remove(&key(1), last, direction);

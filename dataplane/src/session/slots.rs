@@ -2,17 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::GRACE;
 use super::shard::Key;
 use super::tcp::{SessionState, Tracker};
-use crate::decision::{ChainId, Direction, Domain, Nanos, Timeouts, Translations, Tuple};
-
-/// Locks; a panic elsewhere leaves nothing half-changed that a later reader could not live with.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::decision::{ChainId, Direction, Domain, Lock, Locked, Nanos, Timeouts, Translations, Tuple};
 
 /// One session.
 #[derive(Clone, Debug)]
@@ -65,12 +59,12 @@ pub struct Slot {
     incarnation: AtomicU32,
     /// The session that is kept alive with this one: its slot (low half) and its incarnation; 0: none.
     tied: AtomicU64,
-    content: Mutex<Content>,
+    content: Lock<Content>,
 }
 
 impl Slot {
-    pub(super) fn content(&self) -> MutexGuard<'_, Content> {
-        lock(&self.content)
+    pub(super) fn content(&self) -> Locked<'_, Content> {
+        self.content.lock()
     }
 
     pub(super) fn state(&self) -> Option<SessionState> {
@@ -81,9 +75,9 @@ impl Slot {
         self.state.store(state.map_or(0, |state| state as u8), Ordering::Relaxed);
     }
 
-    /// Another session begins here.
+    /// Another session begins here, whose content is locked.
     pub(super) fn begin(&self) {
-        self.incarnation.fetch_add(1, Ordering::Relaxed);
+        self.incarnation.store(self.incarnation().wrapping_add(1), Ordering::Relaxed);
         self.tie(None);
     }
 
@@ -126,6 +120,8 @@ pub(super) struct FreeSlots {
     queue: VecDeque<(Nanos, u32)>,
     in_use: usize,
     capacity: usize,
+    /// How many were taken for good.
+    taken: u64,
 }
 
 impl FreeSlots {
@@ -136,7 +132,7 @@ impl FreeSlots {
 
     pub(super) fn new(capacity: usize) -> Self {
         let slots = u32::try_from(Self::slots_for(capacity)).unwrap_or(u32::MAX - 1);
-        Self { queue: (0..slots).map(|slot| (0, slot)).collect(), in_use: 0, capacity }
+        Self { queue: (0..slots).map(|slot| (0, slot)).collect(), in_use: 0, capacity, taken: 0 }
     }
 
     pub(super) fn in_use(&self) -> usize {
@@ -155,6 +151,7 @@ impl FreeSlots {
         }
         self.queue.pop_front();
         self.in_use += 1;
+        self.taken += 1;
         Some(slot)
     }
 
@@ -165,10 +162,15 @@ impl FreeSlots {
         }
     }
 
-    /// A slot that was taken is not used after all.
-    pub(super) fn give_up(&mut self, slot: u32) {
-        self.in_use = self.in_use.saturating_sub(1);
-        self.queue.push_front((0, slot));
+    /// How many were taken so far, and used.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// A slot that was taken is not used after all. It is not yet back.
+    pub(super) fn give_up(&mut self) {
+        self.taken -= 1;
+        self.session_gone();
     }
 
     /// A session went; its slot is not yet back.

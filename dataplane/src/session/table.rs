@@ -1,16 +1,15 @@
 //! The table: keys over shards, creation, lookup, expiry.
 //!
-//! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots. The timer
-//! wheel's lock is held alone. A look-up takes that of the slot only.
+//! Locks are taken in this order: shards (two in the order of their numbers), a slot's content, the list of free slots with the timer
+//! wheel. A look-up takes that of the slot only.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::shard::{Index, Key, Seed};
-use super::slots::{Content, FreeSlots, Session, Slot, lock};
+use super::shard::{Index, Key, Seed, Vacancy};
+use super::slots::{Content, FreeSlots, Session, Slot};
 use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::wheel::Wheel;
-use crate::decision::{ChainId, Direction, Domain, Nanos, SessionId, Timeouts, Translations, Tuple};
+use crate::decision::{ChainId, Direction, Domain, Lock, Nanos, SessionId, Timeouts, Translations, Tuple};
 use crate::packet::protocol;
 
 /// How many due sessions a creation looks at when the table is full.
@@ -112,16 +111,21 @@ pub struct SessionEntry {
     pub expires: Nanos,
 }
 
+/// Which slot is taken next, and which is looked at next: under one lock, since a new session has to do with both.
+#[derive(Debug)]
+struct Turns {
+    free: FreeSlots,
+    wheel: Wheel,
+}
+
 /// The sessions of all workers, bounded. Survives changes of configuration.
 #[derive(Debug)]
 pub struct SessionTable {
     seed: Seed,
     index: Index,
     pub(super) slots: Box<[Slot]>,
-    free: Mutex<FreeSlots>,
-    wheel: Mutex<Wheel>,
+    turns: Lock<Turns>,
     capacity: usize,
-    created: AtomicU64,
     refused: AtomicU64,
     expired: AtomicU64,
 }
@@ -134,10 +138,8 @@ impl SessionTable {
             seed: Seed::random(),
             index: Index::new(2 * capacity),
             slots: (0..slots).map(|_| Slot::default()).collect(),
-            free: Mutex::new(FreeSlots::new(capacity)),
-            wheel: Mutex::new(Wheel::new(slots)),
+            turns: Lock::new(Turns { free: FreeSlots::new(capacity), wheel: Wheel::new(slots) }),
             capacity,
-            created: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
@@ -158,7 +160,7 @@ impl SessionTable {
     /// Shows the places of the sessions that will be made next, at most 16 of them: for asking the processor for them.
     pub fn upcoming(&self, count: usize, mut show: impl FnMut(&Slot)) {
         let mut numbers = [u32::MAX; 16];
-        lock(&self.free).upcoming(numbers.get_mut(..count.min(16)).unwrap_or_default());
+        self.turns.lock().free.upcoming(numbers.get_mut(..count.min(16)).unwrap_or_default());
         numbers.iter().filter_map(|number| self.slots.get(*number as usize)).for_each(&mut show);
     }
 
@@ -224,15 +226,16 @@ impl SessionTable {
             result = self.insert(&mut session, &keys, direction, now, &settle);
         }
         match result {
-            Ok(Created { new: true, .. }) => self.created.fetch_add(1, Ordering::Relaxed),
+            Ok(Created { new: true, .. }) => {}
             Ok(_) => {
                 if let Some(session) = &session {
                     settle(&session.translations);
                 }
-                0
             }
-            Err(_) => self.refused.fetch_add(1, Ordering::Relaxed),
-        };
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         result
     }
 
@@ -272,7 +275,7 @@ impl SessionTable {
     pub fn tick(&self, now: Nanos, budget: usize) -> usize {
         for looked_at in 0..budget {
             // The lock is for this statement only: expiry takes others.
-            let due = lock(&self.wheel).next_due(now);
+            let due = self.turns.lock().wheel.next_due(now);
             let Some(slot) = due else { return looked_at };
             self.expire(slot, now);
         }
@@ -286,10 +289,14 @@ impl SessionTable {
 
     /// Counters and gauges.
     pub fn counters(&self) -> SessionCounters {
+        let (in_use, created) = {
+            let turns = self.turns.lock();
+            (turns.free.in_use() as u64, turns.free.taken())
+        };
         SessionCounters {
-            in_use: lock(&self.free).in_use() as u64,
+            in_use,
             capacity: self.capacity as u64,
-            created: self.created.load(Ordering::Relaxed),
+            created,
             refused: self.refused.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
         }
@@ -371,9 +378,10 @@ impl SessionTable {
         found.flatten()
     }
 
-    /// The session that has a key, whatever its state.
-    fn holder(&self, key: &Key) -> Option<(SessionId, Direction)> {
-        self.index.find(key, |id, direction| {
+    /// Where a key, whose shard is locked, can be entered; `None` if there is no room. Or the session that has it, whatever its
+    /// state.
+    fn vacancy(&self, key: &Key) -> Result<Option<Vacancy>, (SessionId, Direction)> {
+        self.index.vacancy(key, |id, direction| {
             let content = self.slots.get(id.index())?.content();
             matches!(&*content, Content::Live(session) if session.has(key, direction))
                 .then_some((id, direction))
@@ -403,27 +411,32 @@ impl SessionTable {
             Direction::Forward => (forward, reply),
             Direction::Reverse => (reply, forward),
         };
-        if let Some((id, direction)) = self.holder(own) {
-            return Ok(Created { id, direction, new: false });
-        }
-        if self.holder(other).is_some() {
-            return Err(Refused::ReplyTaken);
-        }
-        let number = lock(&self.free).take(now).ok_or(Refused::Full)?;
-        let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
-        let id = SessionId(number);
+        let for_own = match self.vacancy(own) {
+            Ok(vacancy) => vacancy.ok_or(Refused::Full)?,
+            Err((id, direction)) => return Ok(Created { id, direction, new: false }),
+        };
         // If both tuples are the same, the packet is in the forward direction.
         let alone = forward == reply;
-        if !self.index.insert(forward, id, Direction::Forward) {
-            lock(&self.free).give_up(number);
-            return Err(Refused::Full);
-        }
-        if !alone && !self.index.insert(reply, id, Direction::Reverse) {
-            self.index.remove(forward, id, Direction::Forward);
-            lock(&self.free).give_up(number);
-            return Err(Refused::Full);
-        }
+        let for_other = match self.vacancy(other) {
+            Ok(vacancy) => vacancy.ok_or(Refused::Full)?,
+            Err(_) => return Err(Refused::ReplyTaken),
+        };
+        let (slot, id) = self.take_slot(deadline, now)?;
+        let (first, turned) =
+            if alone { (Direction::Forward, direction) } else { (direction, direction.turned()) };
+        // Nobody else enters anything in a locked shard, but both may have chosen the same place.
+        let entered = self.index.enter(own, for_own, id, first)
+            && (alone
+                || self.index.enter(other, for_other, id, turned)
+                || matches!(self.vacancy(other), Ok(Some(next)) if self.index.enter(other, next, id, turned)));
         let mut content = slot.content();
+        if !entered {
+            self.index.remove(own, id, first);
+            // Its timer brings the slot back.
+            *content = Content::Gone(now);
+            self.turns.lock().free.give_up();
+            return Err(Refused::Full);
+        }
         slot.begin();
         slot.set_last_seen(now);
         slot.set_state(Some(state));
@@ -433,8 +446,16 @@ impl SessionTable {
         *content = session.take().map_or(Content::Free, Content::Live);
         drop(content);
         drop(shards);
-        lock(&self.wheel).arm(number, deadline, now);
         Ok(Created { id, direction, new: true })
+    }
+
+    /// Takes a slot for a session that will be looked at when `deadline` is past.
+    fn take_slot(&self, deadline: Nanos, now: Nanos) -> Result<(&Slot, SessionId), Refused> {
+        let mut turns = self.turns.lock();
+        let number = turns.free.take(now).ok_or(Refused::Full)?;
+        turns.wheel.arm(number, deadline, now);
+        let slot = self.slots.get(number as usize).ok_or(Refused::Full)?;
+        Ok((slot, SessionId(number)))
     }
 
     /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs. Whether it did.
@@ -454,22 +475,22 @@ impl SessionTable {
         let over = |session: &Session, last_seen| Self::is_over(session, last_seen, 0, now);
         if self.retire(SessionId(number), Content::Free, over) {
             self.expired.fetch_add(1, Ordering::Relaxed);
-            lock(&self.free).put_back(number, now);
+            self.turns.lock().free.put_back(number, now);
             return;
         }
         let mut content = slot.content();
         match &*content {
             Content::Live(session) => {
                 let deadline = slot.last_seen().saturating_add(session.timeout());
-                drop(content);
-                lock(&self.wheel).arm(number, deadline, now);
+                self.turns.lock().wheel.arm(number, deadline, now);
             }
             Content::Gone(since) => {
                 let since = *since;
                 *content = Content::Free;
-                lock(&self.free).put_back(number, since);
+                self.turns.lock().free.put_back(number, since);
             }
-            Content::Free => {}
+            // Somebody has taken it, and is about to put a session there.
+            Content::Free => self.turns.lock().wheel.arm(number, now, now),
         }
     }
 
@@ -495,7 +516,7 @@ impl SessionTable {
         self.index.remove(&keys[0], id, Direction::Forward);
         self.index.remove(&keys[1], id, Direction::Reverse);
         slot.set_state(None);
-        lock(&self.free).session_gone();
+        self.turns.lock().free.session_gone();
         let gone = std::mem::replace(&mut *place, content);
         drop(place);
         drop(shards);

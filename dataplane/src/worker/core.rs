@@ -15,8 +15,9 @@ use weir_config::MacAddress;
 use crate::chain::{Lane, LastWay};
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
+    Tuple,
 };
-use crate::flow::table::{milliseconds, prefetch};
+use crate::flow::table::{milliseconds, prefetch, prefetch_line};
 use crate::flow::{Flows, Ops, Outcome, Program, Rewrite};
 use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
@@ -192,11 +193,15 @@ impl Core {
             let Some(scope) = snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained) else {
                 continue;
             };
-            let tuple = work.tuple();
-            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), &tuple) {
-                prefetch(home);
-            }
-            snapshot.pipeline.look_ahead(scope, &tuple, &|line| prefetch(line));
+            let (mut tuple, domain) = (work.tuple(), session_domain(scope.id, scope.domain));
+            let prefetch_key = |tuple: &Tuple| {
+                if let Some(home) = sessions.home(domain, tuple) {
+                    prefetch(home);
+                }
+            };
+            prefetch_key(&tuple);
+            snapshot.pipeline.look_ahead(scope, &mut tuple, &prefetch_line);
+            prefetch_key(&tuple.reversed());
             count += 1;
         }
         if count > 0 {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use weir_config::{AddressRange, DnatRule, Filtering, NatTimeouts, PortRange, SnatRule, SnatTarget};
 
-use super::{BuildContext, External, ServiceFunction};
+use super::{BuildContext, External, ServiceFunction, Show};
 use crate::decision::{
     ChainId, Direction, Domain, DropReason, FieldSet, FlowView, Mapping, Matcher, PathBuilder, Side, Step,
     Timeouts, Translation, Transport, Tuple, VrfId, Ways,
@@ -335,14 +335,18 @@ impl ServiceFunction for Nat {
             }
     }
 
-    fn look_ahead(&self, vrf: VrfId, tuple: &Tuple, show: &dyn Fn(&u64)) {
+    fn look_ahead(&self, vrf: VrfId, tuple: &mut Tuple, show: Show<'_>) {
         // Most translators have one pool.
         let pool = self.snat.iter().find_map(|rule| match &rule.target {
             Target::Pool(pool) => Some(pool),
             Target::Masquerade(_) | Target::Exempt => None,
         });
         if let (Some(pool), IpAddr::V4(ip)) = (pool, tuple.source) {
-            self.table.look_ahead(vrf, pool, tuple.protocol, (ip, tuple.source_port), show);
+            let (inside, reserved) = ((ip, tuple.source_port), &self.reserved);
+            let outside = self.table.look_ahead(vrf, pool, tuple.protocol, inside, reserved, show);
+            if let Some((ip, port)) = outside {
+                *tuple = tuple.with(Side::Source, ip.into(), port);
+            }
         }
     }
 

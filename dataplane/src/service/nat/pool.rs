@@ -1,11 +1,15 @@
 //! Pools of external addresses, and the ports of them that are somebody's for good.
 
+use std::borrow::Cow;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 
 use ahash::RandomState;
 use weir_config::{AddressRange, Config, PortRange, Service};
 
+use super::ports::ExternalAddress;
+use crate::decision::VrfId;
 use crate::packet::protocol;
 
 /// A number for a value: the same in every generation and after every start.
@@ -13,12 +17,18 @@ pub(super) fn digest(value: impl Hash) -> u64 {
     RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
 }
 
+/// Of how many addresses a pool knows where their ports are.
+const KNOWN: u64 = 4096;
+
 /// The external addresses of a rule, with the ports that it hands out.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pool {
     /// The same for the same addresses and ports.
     pub(super) id: u64,
     ranges: Box<[AddressRange]>,
+    size: u64,
+    /// The ports of its first addresses, in the VRF that first asked for them.
+    known: Box<[OnceLock<Arc<ExternalAddress>>]>,
     /// Ports that are handed out.
     pub(super) ports: PortRange,
 }
@@ -26,17 +36,43 @@ pub(super) struct Pool {
 impl Pool {
     /// A pool; one without addresses is for masquerading.
     pub(super) fn new(ranges: &[AddressRange], ports: PortRange) -> Self {
-        Self { id: digest((ranges, ports)), ranges: ranges.into(), ports }
+        let size: u64 = ranges.iter().map(|range| range.size()).sum();
+        let known = (0..size.min(KNOWN)).map(|_| OnceLock::new()).collect();
+        Self { id: digest((ranges, ports)), ranges: ranges.into(), size, known, ports }
     }
 
     /// How many addresses.
     pub(super) fn size(&self) -> u64 {
-        self.ranges.iter().map(|range| range.size()).sum()
+        self.size
+    }
+
+    /// The ports of an address by number, counted round and round, if anybody has asked for them in this VRF.
+    pub(super) fn known(&self, vrf: VrfId, number: u64) -> Option<&Arc<ExternalAddress>> {
+        let known = self.known.get(number.checked_rem(self.size)? as usize)?;
+        known.get().filter(|address| address.vrf == vrf)
+    }
+
+    /// The ports of an address by number, counted round and round; `find` finds them.
+    pub(super) fn address(
+        &self,
+        vrf: VrfId,
+        number: u64,
+        find: impl Fn(Ipv4Addr) -> Arc<ExternalAddress>,
+    ) -> Option<Cow<'_, Arc<ExternalAddress>>> {
+        if let Some(known) = self.known(vrf, number) {
+            return Some(Cow::Borrowed(known));
+        }
+        let found = find(self.nth(number)?);
+        if let Some(place) = self.known.get(number.checked_rem(self.size)? as usize) {
+            // Somebody else's VRF may have it.
+            let _ = place.set(Arc::clone(&found));
+        }
+        Some(Cow::Owned(found))
     }
 
     /// An address by number, counted round and round.
     pub(super) fn nth(&self, number: u64) -> Option<Ipv4Addr> {
-        let mut rest = number.checked_rem(self.size())?;
+        let mut rest = number.checked_rem(self.size)?;
         for range in &self.ranges {
             if rest < range.size() {
                 return u32::try_from(rest).ok().map(|rest| Ipv4Addr::from(u32::from(range.first) + rest));

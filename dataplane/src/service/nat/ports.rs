@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use weir_config::PortRange;
 
 use super::slots::Index;
 use super::table::Inner;
-use crate::decision::Nanos;
+use crate::decision::{Lock, Nanos, VrfId};
 use crate::packet::protocol;
+use crate::service::Show;
 
 /// How long a port rests between two owners (RFC 6888 REQ-8), in nanoseconds.
 pub(super) const REST: Nanos = 120_000_000_000;
@@ -24,10 +25,6 @@ const WELL_KNOWN: u16 = 1023;
 const WORDS: usize = 1024;
 /// Ports whose lowest bit is 0, and those whose is 1.
 const PARITY: [u64; 2] = [0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa];
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Protocols whose ports (of ICMP: identifiers) are handed out, each from a space of its own.
 pub(super) const PROTOCOLS: [u8; 4] = [protocol::TCP, protocol::UDP, protocol::ICMP, protocol::SCTP];
@@ -42,23 +39,36 @@ pub(super) fn space(ip_protocol: u8) -> Option<usize> {
 pub(super) struct ExternalAddress {
     /// The address.
     pub(super) ip: Ipv4Addr,
+    /// The VRF that it is an address in.
+    pub(super) vrf: VrfId,
     /// The table that it belongs to.
     pub(super) table: Weak<Inner>,
-    spaces: [Mutex<Space>; 4],
+    spaces: [Lock<Space>; 4],
     clock: Arc<AtomicU64>,
 }
 
 /// Who has a port: where the table keeps the binding.
 pub(super) type Owner = NonZeroU32;
 
-/// What a port's owner is found by: a number of its own for each port, with neighbours far apart.
+/// What a port's owner is found by: a number of its own for each port. Eight neighbours are side by side, on a cache line or two;
+/// those of other ports are far away.
 fn mark(port: u16) -> u32 {
-    u32::from(port).wrapping_mul(SPREAD).rotate_left(16)
+    let group = u32::from(port >> 3).wrapping_mul(SPREAD) & GROUPS;
+    (group << 14 & GROUPS | group >> 15) << 3 | u32::from(port & 7)
 }
 
+/// The port of a mark.
+fn port_of(mark: u32) -> u16 {
+    let group = mark >> 3;
+    let group = (group >> 14 | group << 15) & GROUPS;
+    ((group.wrapping_mul(GATHER) & GROUPS) << 3 | mark & 7) as u16
+}
+
+/// The bits of a mark that groups of ports are told apart by: 29.
+const GROUPS: u32 = u32::MAX >> 3;
 /// Odd, so that it has an inverse.
 const SPREAD: u32 = 0x9e37_79b1;
-/// Its inverse modulo 2^32.
+/// Its inverse modulo 2^32, hence modulo 2^29.
 const GATHER: u32 = 0x0e8b_2f51;
 const _: () = assert!(SPREAD.wrapping_mul(GATHER) == 1);
 
@@ -109,30 +119,37 @@ impl Drop for Lease {
 
 impl ExternalAddress {
     /// An address, all of whose ports are free. `clock` is the engine's, as far as anybody has told.
-    pub(super) fn new(ip: Ipv4Addr, clock: Arc<AtomicU64>, table: Weak<Inner>) -> Self {
-        Self { ip, table, spaces: Default::default(), clock }
+    pub(super) fn new(vrf: VrfId, ip: Ipv4Addr, clock: Arc<AtomicU64>, table: Weak<Inner>) -> Self {
+        Self { ip, vrf, table, spaces: Default::default(), clock }
     }
 
     /// Hands out a port of a protocol. `None` if none is free.
     pub(super) fn lease(self: &Arc<Self>, space: usize, wanted: &Wanted<'_>) -> Option<Lease> {
-        let port = lock(self.spaces.get(space)?).take(wanted, self.clock.load(Ordering::Relaxed))?;
+        let port = self.spaces.get(space)?.lock().take(wanted, self.clock.load(Ordering::Relaxed))?;
         Some(Lease { address: Arc::clone(self), space, port, owner: wanted.owner, known: false.into() })
+    }
+
+    /// The port that would be handed out now, if nobody is at it. Shows where its owner will be entered.
+    pub(super) fn foresee(&self, space: usize, wanted: &Wanted<'_>, show: Show<'_>) -> Option<u16> {
+        let space = self.spaces.get(space)?.try_lock()?;
+        let port = space.choose(wanted)?;
+        show(space.owners.home(mark(port)).cast());
+        Some(port)
     }
 
     /// Who has a port.
     pub(super) fn owner(&self, space: usize, port: u16) -> Option<Owner> {
-        lock(self.spaces.get(space)?).owner(port)
+        self.spaces.get(space)?.lock().owner(port)
     }
 
     /// Everybody who has a port of a protocol, in the order of the ports.
     pub(super) fn owners(&self, space: usize) -> Vec<(u16, Owner)> {
         let Some(space) = self.spaces.get(space) else { return Vec::new() };
-        let mut owners: Vec<_> = lock(space)
+        let mut owners: Vec<_> = space
+            .lock()
             .owners
             .iter()
-            .filter_map(|(mark, owner)| {
-                Some((u16::try_from(mark.rotate_left(16).wrapping_mul(GATHER)).ok()?, Owner::new(owner + 1)?))
-            })
+            .filter_map(|(mark, owner)| Some((port_of(mark), Owner::new(owner + 1)?)))
             .collect();
         owners.sort_unstable();
         owners
@@ -141,23 +158,28 @@ impl ExternalAddress {
     /// Ports of a protocol in use, and at rest.
     pub(super) fn usage(&self, space: usize) -> (u32, u32) {
         let Some(space) = self.spaces.get(space) else { return (0, 0) };
-        let space = lock(space);
+        let space = space.lock();
         (space.in_use, u32::try_from(space.resting.len()).unwrap_or(u32::MAX))
     }
 
-    /// Whether no port is in use or at rest.
+    /// Whether no port is in use or at rest. What is kept of ports of which none is goes.
     pub(super) fn is_idle(&self, now: Nanos) -> bool {
-        self.spaces.iter().all(|space| {
-            let mut space = lock(space);
+        let idle = |space: &Lock<Space>| {
+            let mut space = space.lock();
             space.wake(now);
-            space.in_use == 0 && space.resting.is_empty()
-        })
+            let idle = space.in_use == 0 && space.resting.is_empty();
+            if idle {
+                *space = Space::default();
+            }
+            idle
+        };
+        self.spaces.iter().filter(|space| !idle(space)).count() == 0
     }
 
     fn give_back(&self, space: usize, port: u16, owner: Owner, rest: bool) {
         let Some(space) = self.spaces.get(space) else { return };
         let now = self.clock.load(Ordering::Relaxed);
-        let mut space = lock(space);
+        let mut space = space.lock();
         space.owners.remove(mark(port), owner.get() - 1);
         space.in_use = space.in_use.saturating_sub(1);
         if rest {

@@ -11,6 +11,11 @@ pub(super) struct Index {
 }
 
 impl Index {
+    /// Where looking for a hash begins. Not to be read.
+    pub(super) fn home(&self, hash: u32) -> *const u64 {
+        self.places.as_ptr().wrapping_add(hash as usize & self.places.len().wrapping_sub(1))
+    }
+
     /// The places of a hash, from where it belongs on.
     fn from(&self, hash: u32) -> impl Iterator<Item = (usize, u64)> + '_ {
         let mask = self.places.len().wrapping_sub(1);
@@ -101,8 +106,13 @@ impl<T> Slots<T> {
     pub(super) const EACH: usize = 3 * size_of::<u64>() + 2 * size_of::<Option<T>>() + size_of::<u32>();
 
     /// Where looking for a hash begins.
-    pub(super) fn home(&self, hash: u32) -> Option<&u64> {
-        self.index.places.get(hash as usize & self.index.places.len().wrapping_sub(1))
+    pub(super) fn home(&self, hash: u32) -> *const u64 {
+        self.index.home(hash)
+    }
+
+    /// Where the next value will lie. Not to be read.
+    pub(super) fn upcoming(&self) -> *const Option<T> {
+        self.slots.as_ptr().wrapping_add(self.next() as usize)
     }
 
     /// What `wanted` makes of the first value with this hash that it wants.

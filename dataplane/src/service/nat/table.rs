@@ -9,14 +9,15 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use ahash::RandomState;
 
 use super::pool::{Pool, Reserved};
-use super::ports::{ExternalAddress, Lease, Owner, Wanted, lock, space};
+use super::ports::{ExternalAddress, Lease, Owner, Wanted, space};
 use super::slots::Slots;
-use crate::decision::{ChainId, DropReason, Mapping, Nanos, Transport, VrfId};
+use crate::decision::{ChainId, DropReason, Lock, Mapping, Nanos, Transport, VrfId};
+use crate::service::Show;
 
 const SHARDS: usize = 64;
 /// How many addresses of a pool are tried for a host that has none yet.
@@ -136,7 +137,7 @@ impl Drop for Binding {
         let Some(table) = self.lease.address.table.upgrade() else { return };
         let (number, slot) = split(self.lease.owner);
         if let Some(shard) = table.shards.get(number) {
-            let mut shard = lock(shard);
+            let mut shard = shard.lock();
             shard.bindings.remove(self.hash, slot);
             if let Some(known) = shard.hosts.get_mut(self.host) {
                 known.bindings = known.bindings.saturating_sub(1);
@@ -195,7 +196,7 @@ pub(super) struct Inner {
     seed: RandomState,
     /// What hosts and bindings are hashed with.
     keys: [u64; 4],
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Lock<Shard>]>,
     pub(super) addresses: RwLock<HashMap<(VrfId, Ipv4Addr), Arc<ExternalAddress>, RandomState>>,
     clock: Arc<AtomicU64>,
     capacity: usize,
@@ -224,12 +225,18 @@ impl Inner {
         fold(host ^ (u64::from(ip_protocol) << 16 | u64::from(port)) ^ d, a | 1)
     }
 
+    /// Where a port for an address and port with this hash is looked for, and in which order addresses of a pool for a host: keyed,
+    /// as RFC 6056 section 3.3.3 has it, and the same each time, so that it can be known beforehand.
+    fn random(hash: u64) -> u16 {
+        (hash >> 40) as u16
+    }
+
     /// The binding that a port's owner is; what is there by now may be another.
     fn held(&self, owner: Owner) -> Option<Arc<Binding>> {
         let (number, slot) = split(owner);
         // The lock is gone when a binding is let go.
         let binding =
-            lock(self.shards.get(number)?).bindings.get(slot).map(|held| Weak::clone(&held.binding));
+            self.shards.get(number)?.lock().bindings.get(slot).map(|held| Weak::clone(&held.binding));
         binding?.upgrade()
     }
 
@@ -261,7 +268,7 @@ impl NatTable {
         let inner = Inner {
             keys: [0u64, 1, 2, 3].map(|number| random.hash_one(number)),
             seed: random,
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Lock::default()).collect(),
             addresses: RwLock::default(),
             clock: Arc::default(),
             capacity,
@@ -308,26 +315,31 @@ impl NatTable {
         self.inner.has(&address?, space(ip_protocol)?, port)
     }
 
-    /// Shows where looking for the binding of an address and port will begin, unless somebody is at it.
+    /// Shows where looking for the binding of an address and port of a host will begin, and where it will be put if it is the host's
+    /// first, unless somebody is at it. Says what it will most likely be.
     pub(super) fn look_ahead(
         &self,
         vrf: VrfId,
         pool: &Pool,
         ip_protocol: u8,
-        (ip, port): Transport,
-        show: &dyn Fn(&u64),
-    ) {
+        inside: Transport,
+        reserved: &Reserved,
+        show: Show<'_>,
+    ) -> Option<Transport> {
+        let (ip, port) = inside;
         let hash = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
-        let shard = self.inner.shards.get((hash >> 58) as usize % SHARDS);
-        if let Some(Ok(shard)) = shard.map(Mutex::try_lock) {
-            let inside = self.inner.inside_hash(hash, ip_protocol, port);
-            shard
-                .hosts
-                .home(hash as u32)
-                .into_iter()
-                .chain(shard.bindings.home(inside as u32))
-                .for_each(show);
+        let inside_hash = self.inner.inside_hash(hash, ip_protocol, port);
+        if let Some(shard) = self.inner.shards.get((hash >> 58) as usize % SHARDS)?.try_lock() {
+            show(shard.hosts.home(hash as u32).cast());
+            show(shard.bindings.home(inside_hash as u32).cast());
+            show(shard.hosts.upcoming().cast());
+            show(shard.bindings.upcoming().cast());
         }
+        let address = pool.known(vrf, hash)?;
+        let allowed = |port: u16| !reserved.is_for_another(address.ip, ip_protocol, port, ip);
+        let random = Inner::random(inside_hash);
+        let wanted = Wanted { port, range: pool.ports, random, allowed: &allowed, owner: Owner::MIN };
+        Some((address.ip, address.foresee(space(ip_protocol)?, &wanted, show)?))
     }
 
     fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
@@ -338,11 +350,9 @@ impl NatTable {
         let hash = self.inner.hash(&host);
         let number = (hash >> 58) as usize % SHARDS;
         let hashes = (hash as u32, self.inner.inside_hash(hash, protocol, port));
-        let mut shard = lock(self.inner.shards.get(number).ok_or(DropReason::InternalError)?);
+        let mut shard = self.inner.shards.get(number).ok_or(DropReason::InternalError)?.lock();
         let own = |_, held: &Held| if held.key == key { held.binding.upgrade() } else { None };
-        let of_host = |slot, known: &Host| {
-            (known.key == host).then(|| (slot, known.bindings, Arc::clone(&known.address)))
-        };
+        let of_host = |slot, known: &Host| (known.key == host).then_some(slot);
         // One after the other, so that the processor waits for both at a time.
         let found = shard.bindings.find(hashes.1 as u32, own);
         let known = shard.hosts.find(hashes.0, of_host);
@@ -350,41 +360,34 @@ impl NatTable {
             return Ok(binding);
         }
         self.make_room()?;
-        let made = self.make(&mut shard, number, &key, known, hashes, ports, request);
+        let made = self.make(&mut shard, number, &key, known, (hash, hashes.1), ports, request);
         if made.is_err() {
             self.inner.in_use.fetch_sub(1, Ordering::Relaxed);
         }
         made
     }
 
-    /// Makes a binding. `known`: its host's slot, bindings and address; `hashes`: of its host, and of its address and port.
+    /// Makes a binding. `known`: its host's slot; `hashes`: of its host, and of its address and port.
     #[allow(clippy::too_many_arguments)]
     fn make(
         &self,
         shard: &mut Shard,
         number: usize,
         key: &InsideKey,
-        known: Option<(u32, u32, Arc<ExternalAddress>)>,
-        hashes: (u32, u64),
+        known: Option<u32>,
+        hashes: (u64, u64),
         ports: usize,
         request: &Request<'_>,
     ) -> Result<Arc<Binding>, DropReason> {
         let (host, ..) = key;
         let owner = owner(number, shard.bindings.next()).ok_or(DropReason::NatTableFull)?;
-        let random = fold(hashes.1 ^ self.inner.keys[1], shard.created | 1 << 63);
-        let lease = self.lease(
-            known.as_ref().map(|(_, held, address)| (*held, address)),
-            owner,
-            host,
-            ports,
-            random as u16,
-            request,
-        )?;
+        let lease =
+            self.lease(known.and_then(|slot| shard.hosts.get(slot)), owner, host, ports, hashes, request)?;
         let place = match known {
-            Some((slot, ..)) => slot,
+            Some(slot) => slot,
             None => {
-                let address = Arc::clone(&lease.address);
-                shard.hosts.insert(hashes.0, Host { key: *host, hash: hashes.0, address, bindings: 0 })
+                let (address, hash) = (Arc::clone(&lease.address), hashes.0 as u32);
+                shard.hosts.insert(hash, Host { key: *host, hash, address, bindings: 0 })
             }
         };
         if let Some(host) = shard.hosts.get_mut(place) {
@@ -413,28 +416,29 @@ impl NatTable {
         room.map(drop).map_err(|_| DropReason::NatTableFull)
     }
 
-    /// A port for a host: of the address that it has, or else of the first of its pool that has one free. `known`: how many
-    /// bindings it has, and its address.
+    /// A port for a host: of the address that it has, or else of the first of its pool that has one free. `known`: the host as
+    /// it is known.
     fn lease(
         &self,
-        known: Option<(u32, &Arc<ExternalAddress>)>,
+        known: Option<&Host>,
         owner: Owner,
         host: &HostKey,
         ports: usize,
-        random: u16,
+        hashes: (u64, u64),
         request: &Request<'_>,
     ) -> Result<Lease, DropReason> {
         let Request { pool, reserved, protocol, inside, .. } = *request;
+        let random = Inner::random(hashes.1);
         let of = |address: &Arc<ExternalAddress>| {
             let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, inside.0);
             let wanted = Wanted { port: inside.1, range: pool.ports, random, allowed: &allowed, owner };
             address.lease(ports, &wanted)
         };
-        if let Some((bindings, address)) = known {
-            if bindings >= request.limit {
+        if let Some(known) = known {
+            if known.bindings >= request.limit {
                 return Err(DropReason::NatHostLimit);
             }
-            return of(address).ok_or(DropReason::NatPortsExhausted);
+            return of(&known.address).ok_or(DropReason::NatPortsExhausted);
         }
         if request.limit == 0 {
             return Err(DropReason::NatHostLimit);
@@ -443,10 +447,10 @@ impl NatTable {
             return of(&self.address(host.vrf, ip)).ok_or(DropReason::NatPortsExhausted);
         }
         // The same host begins at the same address each time.
-        let start = self.inner.seed.hash_one(host.ip);
+        let find = |ip| self.address(host.vrf, ip);
         (0..pool.size().min(TRIES))
-            .filter_map(|step| pool.nth(start.wrapping_add(step)))
-            .find_map(|ip| of(&self.address(host.vrf, ip)))
+            .filter_map(|step| pool.address(host.vrf, hashes.0.wrapping_add(step), find))
+            .find_map(|address| of(&address))
             .ok_or(DropReason::NatPortsExhausted)
     }
 
@@ -458,14 +462,15 @@ impl NatTable {
         drop(addresses);
         let mut addresses = self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
         let Inner { clock, .. } = &*self.inner;
-        let new = || Arc::new(ExternalAddress::new(ip, Arc::clone(clock), Arc::downgrade(&self.inner)));
+        let new = || Arc::new(ExternalAddress::new(vrf, ip, Arc::clone(clock), Arc::downgrade(&self.inner)));
         Arc::clone(addresses.entry((vrf, ip)).or_insert_with(new))
     }
 
     /// Forgets addresses of which no port is in use or at rest.
     pub fn forget_idle(&self, now: Nanos) {
         let mut addresses = self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
-        addresses.retain(|_, address| Arc::strong_count(address) > 1 || !address.is_idle(now));
+        // Pools keep those that they know of; of these only what is kept of their ports goes.
+        addresses.retain(|_, address| !address.is_idle(now) || Arc::strong_count(address) > 1);
     }
 
     /// Counters and gauges.
@@ -473,7 +478,7 @@ impl NatTable {
         NatCounters {
             in_use: self.inner.in_use.load(Ordering::Relaxed) as u64,
             capacity: self.inner.capacity as u64,
-            created: self.inner.shards.iter().map(|shard| lock(shard).created).sum(),
+            created: self.inner.shards.iter().map(|shard| shard.lock().created).sum(),
             refused: self.inner.refused.load(Ordering::Relaxed),
         }
     }

@@ -16,7 +16,8 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let clock = Arc::new(AtomicU64::new(1));
-        let address = ExternalAddress::new(Ipv4Addr::new(203, 0, 113, 7), Arc::clone(&clock), Weak::new());
+        let address =
+            ExternalAddress::new(VrfId(0), Ipv4Addr::new(203, 0, 113, 7), Arc::clone(&clock), Weak::new());
         Self { clock, address: Arc::new(address) }
     }
 
