@@ -38,7 +38,7 @@ pub use show::{AddressEntry, BindingEntry};
 pub use table::{NatCounters, NatTable};
 
 use pool::{Pool, digest};
-use table::{Binding, Request};
+use table::{Binding, Request, ServiceNumber};
 
 /// ICMP echo (RFC 792): the only query whose identifier is translated.
 const ECHO_REQUEST: u8 = 8;
@@ -46,7 +46,9 @@ const ECHO_REQUEST: u8 = 8;
 /// A compiled translator.
 #[derive(Debug)]
 pub struct Nat {
-    name: Arc<str>,
+    name: Box<str>,
+    /// Of its name, in the table.
+    number: ServiceNumber,
     snat: Box<[Snat]>,
     dnat: Box<[Dnat]>,
     filtering: Filtering,
@@ -123,6 +125,7 @@ impl Nat {
         }
         Self {
             name: name.into(),
+            number: context.nat.number(name),
             snat,
             outside,
             dnat: config.dnat.iter().map(|rule| Dnat::new(name, rule)).collect(),
@@ -253,7 +256,11 @@ impl Nat {
             pool,
             via,
             rule: rule.id,
-            service: &self.name,
+            service: self.number,
+            remote: flow.tuple.and_then(|tuple| match tuple.destination {
+                IpAddr::V4(remote) => Some(remote),
+                IpAddr::V6(_) => None,
+            }),
             protocol: tuple.protocol,
             inside: (ip, tuple.source_port),
             limit: self.limit,

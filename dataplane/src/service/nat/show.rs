@@ -50,7 +50,7 @@ impl NatTable {
                 let owners = owners.filter_map(|(port, _)| self.inner.has(&address, space, port));
                 entries.extend(owners.map(|binding| BindingEntry {
                     vrf,
-                    service: binding.service.to_string(),
+                    service: self.name(binding.service).as_deref().unwrap_or_default().to_owned(),
                     protocol: ip_protocol,
                     inside: binding.inside(),
                     outside: binding.outside(),

@@ -3,6 +3,8 @@
 //! The index is open-addressed, eight bytes an entry: half of the hash, and the slot's number. Whoever finds an entry compares
 //! the key with what lies in the slot. So a look-up that finds nothing reads one line, and growing needs no keys.
 
+use crate::service::Show;
+
 /// Numbers by hashes. Free entries are zero; others have a number plus one.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -110,9 +112,13 @@ impl<T> Slots<T> {
         self.index.home(hash)
     }
 
-    /// Where the next value will lie. Not to be read.
-    pub(super) fn upcoming(&self) -> *const Option<T> {
-        self.slots.as_ptr().wrapping_add(self.next() as usize)
+    /// Shows where the next value will lie: its first byte and its last.
+    pub(super) fn show_next(&self, show: Show<'_>) {
+        let next = self.slots.as_ptr().wrapping_add(self.next() as usize).cast::<u8>();
+        show(next);
+        if 64 % size_of::<Option<T>>() != 0 {
+            show(next.wrapping_add(size_of::<Option<T>>() - 1));
+        }
     }
 
     /// What `wanted` makes of the first value with this hash that it wants.

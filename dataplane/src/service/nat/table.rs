@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use ahash::RandomState;
 
@@ -22,8 +22,8 @@ use crate::service::Show;
 const SHARDS: usize = 64;
 /// How many addresses of a pool are tried for a host that has none yet.
 const TRIES: u64 = 64;
-/// How many hosts that it has sent to a binding remembers, for filtering.
-const REMOTES: usize = 16;
+/// How many hosts that it has sent to a binding remembers beside the first, for filtering.
+const REMOTES: usize = 15;
 const NO_CHAIN: u32 = u32::MAX;
 
 /// A host behind a translator, as one pool sees it.
@@ -36,9 +36,6 @@ struct HostKey {
     ip: Ipv4Addr,
 }
 
-/// An address and port of such a host.
-type InsideKey = (HostKey, u8, u16);
-
 #[derive(Debug)]
 struct Host {
     key: HostKey,
@@ -49,12 +46,17 @@ struct Host {
     bindings: u32,
 }
 
+/// What a binding is found by: the slot of its host, its protocol, its port.
+type InsideKey = (u32, u8, u16);
+
 /// A binding, as its shard knows it.
 #[derive(Debug)]
 struct Held {
     key: InsideKey,
     binding: Weak<Binding>,
 }
+
+const _: () = assert!(size_of::<Option<Held>>() == 16);
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -70,7 +72,7 @@ pub(super) struct Binding {
     inside: Transport,
     lease: Lease,
     rule: u64,
-    pub(super) service: Arc<str>,
+    pub(super) service: ServiceNumber,
     chain: AtomicU32,
     remotes: Remotes,
     /// What its shard keeps it by; where its host is.
@@ -78,24 +80,43 @@ pub(super) struct Binding {
     host: u32,
 }
 
-/// The last hosts that a binding has sent to.
-#[derive(Debug, Default)]
+/// A number for the name of a translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServiceNumber(u32);
+
+/// The hosts that a binding has sent to: the first, and the last of all others. Most have but one.
+#[derive(Debug)]
 struct Remotes {
+    first: AtomicU32,
+    others: OnceLock<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
     hosts: [AtomicU32; REMOTES],
     next: AtomicU32,
 }
 
 impl Remotes {
+    fn new(first: Option<Ipv4Addr>) -> Self {
+        Self { first: first.map_or(0, Ipv4Addr::to_bits).into(), others: OnceLock::new() }
+    }
+
     fn contains(&self, host: Ipv4Addr) -> bool {
-        self.hosts.iter().any(|known| known.load(Ordering::Acquire) == host.to_bits())
+        let is = |known: &AtomicU32| known.load(Ordering::Acquire) == host.to_bits();
+        is(&self.first) || self.others.get().is_some_and(|others| others.hosts.iter().any(is))
     }
 
     fn add(&self, host: Ipv4Addr) {
-        if !self.contains(host) {
-            let at = self.next.fetch_add(1, Ordering::Relaxed) as usize % REMOTES;
-            if let Some(place) = self.hosts.get(at) {
-                place.store(host.to_bits(), Ordering::Release);
-            }
+        if self.contains(host)
+            || self.first.compare_exchange(0, host.to_bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
+            return;
+        }
+        let others = self.others.get_or_init(Box::default);
+        let at = others.next.fetch_add(1, Ordering::Relaxed) as usize % REMOTES;
+        if let Some(place) = others.hosts.get(at) {
+            place.store(host.to_bits(), Ordering::Release);
         }
     }
 }
@@ -169,9 +190,11 @@ pub(super) struct Request<'a> {
     /// The address to masquerade as.
     pub(super) via: Option<Ipv4Addr>,
     pub(super) rule: u64,
-    pub(super) service: &'a Arc<str>,
+    pub(super) service: ServiceNumber,
     pub(super) protocol: u8,
     pub(super) inside: Transport,
+    /// Whom it is for a packet to.
+    pub(super) remote: Option<Ipv4Addr>,
     /// Most bindings of the host.
     pub(super) limit: u32,
     pub(super) reserved: &'a Reserved,
@@ -193,10 +216,11 @@ pub struct NatCounters {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    seed: RandomState,
     /// What hosts and bindings are hashed with.
     keys: [u64; 4],
     shards: Box<[Lock<Shard>]>,
+    /// Names of translators, by number. There are as many as a configuration ever had.
+    names: RwLock<Vec<Arc<str>>>,
     pub(super) addresses: RwLock<HashMap<(VrfId, Ipv4Addr), Arc<ExternalAddress>, RandomState>>,
     clock: Arc<AtomicU64>,
     capacity: usize,
@@ -267,8 +291,8 @@ impl NatTable {
         let random = RandomState::with_seeds(seed, !seed, seed.rotate_left(21), 0x6e61_7434_3462_696e);
         let inner = Inner {
             keys: [0u64, 1, 2, 3].map(|number| random.hash_one(number)),
-            seed: random,
             shards: (0..SHARDS).map(|_| Lock::default()).collect(),
+            names: RwLock::default(),
             addresses: RwLock::default(),
             clock: Arc::default(),
             capacity,
@@ -283,6 +307,23 @@ impl NatTable {
         // Reference counts stand in front of a binding. Most hosts may have but one.
         let counts = 2 * size_of::<usize>();
         bindings * (size_of::<Binding>() + counts + Slots::<Held>::EACH + Slots::<Host>::EACH)
+    }
+
+    /// The number of a translator's name.
+    pub(super) fn number(&self, name: &str) -> ServiceNumber {
+        let mut names = self.inner.names.write().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().position(|known| **known == *name);
+        let number = known.unwrap_or_else(|| {
+            names.push(name.into());
+            names.len() - 1
+        });
+        ServiceNumber(number as u32)
+    }
+
+    /// The name of a translator.
+    pub(super) fn name(&self, ServiceNumber(number): ServiceNumber) -> Option<Arc<str>> {
+        let names = self.inner.names.read().unwrap_or_else(PoisonError::into_inner);
+        names.get(number as usize).map(Arc::clone)
     }
 
     /// Tells the time, by which ports rest.
@@ -332,8 +373,8 @@ impl NatTable {
         if let Some(shard) = self.inner.shards.get((hash >> 58) as usize % SHARDS)?.try_lock() {
             show(shard.hosts.home(hash as u32).cast());
             show(shard.bindings.home(inside_hash as u32).cast());
-            show(shard.hosts.upcoming().cast());
-            show(shard.bindings.upcoming().cast());
+            shard.hosts.show_next(show);
+            shard.bindings.show_next(show);
         }
         let address = pool.known(vrf, hash)?;
         let allowed = |port: u16| !reserved.is_for_another(address.ip, ip_protocol, port, ip);
@@ -345,22 +386,21 @@ impl NatTable {
     fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
         let Request { vrf, pool, via, protocol, inside: (ip, port), .. } = *request;
         let host = HostKey { vrf, pool: pool.id, via: via.unwrap_or(Ipv4Addr::UNSPECIFIED), ip };
-        let key = (host, protocol, port);
         let ports = space(protocol).ok_or(DropReason::NatUntranslatable)?;
         let hash = self.inner.hash(&host);
         let number = (hash >> 58) as usize % SHARDS;
-        let hashes = (hash as u32, self.inner.inside_hash(hash, protocol, port));
+        let inside_hash = self.inner.inside_hash(hash, protocol, port);
         let mut shard = self.inner.shards.get(number).ok_or(DropReason::InternalError)?.lock();
-        let own = |_, held: &Held| if held.key == key { held.binding.upgrade() } else { None };
-        let of_host = |slot, known: &Host| (known.key == host).then_some(slot);
-        // One after the other, so that the processor waits for both at a time.
-        let found = shard.bindings.find(hashes.1 as u32, own);
-        let known = shard.hosts.find(hashes.0, of_host);
-        if let Some(binding) = found {
-            return Ok(binding);
+        let known = shard.hosts.find(hash as u32, |slot, known: &Host| (known.key == host).then_some(slot));
+        if let Some(of_host) = known {
+            let key = (of_host, protocol, port);
+            let own = |_, held: &Held| if held.key == key { held.binding.upgrade() } else { None };
+            if let Some(binding) = shard.bindings.find(inside_hash as u32, own) {
+                return Ok(binding);
+            }
         }
         self.make_room()?;
-        let made = self.make(&mut shard, number, &key, known, (hash, hashes.1), ports, request);
+        let made = self.make(&mut shard, number, &host, known, (hash, inside_hash), ports, request);
         if made.is_err() {
             self.inner.in_use.fetch_sub(1, Ordering::Relaxed);
         }
@@ -373,13 +413,12 @@ impl NatTable {
         &self,
         shard: &mut Shard,
         number: usize,
-        key: &InsideKey,
+        host: &HostKey,
         known: Option<u32>,
         hashes: (u64, u64),
         ports: usize,
         request: &Request<'_>,
     ) -> Result<Arc<Binding>, DropReason> {
-        let (host, ..) = key;
         let owner = owner(number, shard.bindings.next()).ok_or(DropReason::NatTableFull)?;
         let lease =
             self.lease(known.and_then(|slot| shard.hosts.get(slot)), owner, host, ports, hashes, request)?;
@@ -398,13 +437,14 @@ impl NatTable {
             inside: request.inside,
             lease,
             rule: request.rule,
-            service: Arc::clone(request.service),
+            service: request.service,
             chain: AtomicU32::new(NO_CHAIN),
-            remotes: Remotes::default(),
+            remotes: Remotes::new(request.remote),
             hash,
             host: place,
         });
-        shard.bindings.insert(hash, Held { key: *key, binding: Arc::downgrade(&binding) });
+        let key = (place, request.protocol, request.inside.1);
+        shard.bindings.insert(hash, Held { key, binding: Arc::downgrade(&binding) });
         shard.created += 1;
         Ok(binding)
     }

@@ -24,14 +24,14 @@ fn pool(first: &str, last: &str, ports: PortRange) -> Pool {
 struct Asker<'a> {
     table: &'a NatTable,
     pool: Pool,
-    service: Arc<str>,
+    service: ServiceNumber,
     limit: u32,
     reserved: Reserved,
 }
 
 impl<'a> Asker<'a> {
     fn new(table: &'a NatTable, pool: Pool) -> Self {
-        Self { table, pool, service: "out".into(), limit: u32::MAX, reserved: Reserved::default() }
+        Self { table, pool, service: table.number("out"), limit: u32::MAX, reserved: Reserved::default() }
     }
 
     fn ask(&self, inside: (&str, u16), now: Nanos) -> Result<Arc<Binding>, DropReason> {
@@ -40,7 +40,8 @@ impl<'a> Asker<'a> {
             pool: &self.pool,
             via: None,
             rule: 1,
-            service: &self.service,
+            service: self.service,
+            remote: None,
             protocol: UDP,
             inside: (address(inside.0), inside.1),
             limit: self.limit,
@@ -138,20 +139,35 @@ dnat = [{ protocol = "udp", to = "203.0.113.7", to-port = 4790, forward = "10.1.
 }
 
 #[test]
-fn looking_ahead_shows_where_a_binding_and_its_host_will_be_looked_for() {
-    let table = NatTable::new(10, 1);
-    let asker = Asker::new(&table, pool("203.0.113.7", "203.0.113.7", DEFAULT_NAT_PORTS));
-    let shown = || {
-        let lines = RefCell::new(Vec::new());
-        let inside = (address("10.1.0.2"), 5000);
-        table.look_ahead(VrfId(0), &asker.pool, UDP, inside, &|line| lines.borrow_mut().push(*line));
-        lines.into_inner()
+fn what_is_foreseen_is_what_is_given_unless_somebody_else_was_given_it() {
+    let table = NatTable::new(10_000, 1);
+    let asker = Asker::new(&table, pool("203.0.113.0", "203.0.113.3", DEFAULT_NAT_PORTS));
+    let foresee = |ip: &str, port| {
+        let shown = RefCell::new(BTreeSet::new());
+        let (inside, show) = ((address(ip), port), |line| {
+            shown.borrow_mut().insert(line);
+        });
+        let outside = table.look_ahead(VrfId(0), &asker.pool, UDP, inside, &asker.reserved, &show);
+        (outside, shown.into_inner().len())
     };
-    assert!(shown().is_empty(), "an empty table has nothing to show");
-    let binding = asker.ask(("10.1.0.2", 5000), 1).unwrap();
-    assert!(shown().len() == 2 && shown().iter().all(|entry| *entry != 0), "both stand where they belong");
-    drop(binding);
-    assert_eq!(shown(), [0, 0]);
+    assert_eq!(foresee("10.1.0.2", 5000).0, None, "nobody knows the address's ports yet");
+    let mut held = Vec::new();
+    let mut foreseen = 0;
+    for host in 0..200 {
+        let ip = format!("10.1.{}.2", host);
+        // All want the same two ports, of which each address has but one.
+        for port in [5000, 5001] {
+            let (outside, shown) = foresee(&ip, port);
+            let given = asker.ask((&ip, port), 1).unwrap();
+            if let Some(outside) = outside {
+                assert_eq!(outside, given.outside());
+                assert!(shown >= 3, "{shown} lines");
+                foreseen += 1;
+            }
+            held.push(given);
+        }
+    }
+    assert!(foreseen >= 392, "{foreseen}");
 }
 
 #[test]
