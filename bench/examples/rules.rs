@@ -40,11 +40,11 @@ fn measure(kind: Kind, v6: bool, size: usize) -> String {
     let set = RuleSet::build(&rules);
     let compile = start.elapsed();
     let packets = packets(&mut generator, &matches, v6);
-    let views: Vec<FlowView<'_>> = packets.iter().map(|(meta, tuple)| view(meta, *tuple)).collect();
+    let views: Vec<FlowView<'_>> = packets.iter().map(|(meta, tuple)| view(meta, tuple)).collect();
     let matchers: Vec<Matcher> = matches.iter().map(Matcher::new).collect();
     let mut linear = 0;
     for (number, view) in views.iter().take(20_000_000 / size.max(200)).enumerate() {
-        let tuple = view.tuple.as_ref();
+        let tuple = view.tuple;
         let start = Instant::now();
         let expected = black_box(matchers.iter().position(|matcher| matcher.matches(view, tuple)));
         linear += start.elapsed().as_nanos() as usize;
@@ -72,7 +72,7 @@ fn fastest(views: &[FlowView<'_>], ask: impl Fn(&FlowView<'_>, Option<&Tuple>) -
     for _ in 0..9 {
         let start = Instant::now();
         for view in views {
-            black_box(ask(black_box(view), view.tuple.as_ref()));
+            black_box(ask(black_box(view), view.tuple));
         }
         best = best.min(start.elapsed().as_nanos() as f64 / views.len() as f64);
     }
@@ -94,7 +94,7 @@ fn packets(generator: &mut Generator, rules: &[Match], v6: bool) -> Vec<(Meta, T
         .collect()
 }
 
-fn view(meta: &Meta, tuple: Tuple) -> FlowView<'_> {
+fn view<'a>(meta: &'a Meta, tuple: &'a Tuple) -> FlowView<'a> {
     FlowView {
         scope: ScopeId(1),
         domain: Domain::Vrf(VrfId(0)),

@@ -45,7 +45,7 @@ fn agrees(kind: Kind, v6: bool, count: usize, packets: usize) {
             domain: Domain::Vrf(VrfId(0)),
             ether_source: MacAddress::default(),
             ether_destination: MacAddress::default(),
-            tuple: Some(tuple),
+            tuple: Some(&tuple),
             meta: &meta,
             direction: Direction::Forward,
             established: false,

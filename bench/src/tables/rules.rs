@@ -41,7 +41,7 @@ fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
     let begun = Instant::now();
     let set = RuleSet::build(&rules);
     let built = begun.elapsed();
-    let views: Vec<FlowView<'_>> = packets.iter().map(|(meta, tuple)| view(meta, *tuple)).collect();
+    let views: Vec<FlowView<'_>> = packets.iter().map(|(meta, tuple)| view(meta, tuple)).collect();
     let mut lookups = Vec::new();
     for _ in 0..=effort.repeats {
         // A pass that only reads the packets is subtracted.
@@ -49,10 +49,7 @@ fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
             views.iter().map(|view| view.tuple.map_or(0, |tuple| usize::from(tuple.protocol))).sum::<usize>()
         });
         let whole = timed(views.len(), || {
-            views
-                .iter()
-                .map(|view| set.lookup(black_box(view), view.tuple.as_ref()).unwrap_or(0))
-                .sum::<usize>()
+            views.iter().map(|view| set.lookup(black_box(view), view.tuple).unwrap_or(0)).sum::<usize>()
         });
         lookups.push(whole - null);
     }
@@ -87,7 +84,7 @@ fn packets(generator: &mut Generator, rules: &[Match], v6: bool) -> Vec<(Meta, T
         .collect()
 }
 
-fn view(meta: &Meta, tuple: Tuple) -> FlowView<'_> {
+fn view<'a>(meta: &'a Meta, tuple: &'a Tuple) -> FlowView<'a> {
     FlowView {
         scope: ScopeId(1),
         domain: Domain::Vrf(VrfId(0)),

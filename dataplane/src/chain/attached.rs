@@ -85,16 +85,16 @@ impl Walker<'_> {
         let directions = hop.directions(scope.id);
         let known = |direction| {
             let place = Place { chain, id: hop.chain, segment: hop.segment_after(direction), direction };
-            self.known(&place, view, &tuple, quoted)
+            self.known(&place, view, tuple, quoted)
         };
         if let Some(known) = directions.clone().find_map(known) {
             return Ok(known);
         }
         // The first of its connection on this side: the other side knows it.
-        let mut sent = directions.filter(|direction| self.was_sent(hop, chain, *direction, view, tuple));
+        let mut sent = directions.filter(|direction| self.was_sent(hop, chain, *direction, view, *tuple));
         let direction = sent.next().ok_or_else(stray)?;
         let place = Place { chain, id: hop.chain, segment: hop.segment_after(direction), direction };
-        Ok(self.unknown(&place, view, &tuple))
+        Ok(self.unknown(&place, view, tuple))
     }
 
     /// Whether the segment in front of a hop, in a direction, has the session of a packet with this tuple.
@@ -193,15 +193,17 @@ impl Walker<'_> {
         path: &mut PathBuilder,
     ) -> Result<Taken, Refusal> {
         let (first, mut settled) = (session_domain(view.scope, view.domain), true);
+        // What comes to the segment, where that is not the first.
+        let mut edited: Option<Tuple> = None;
         let mut passed: Vec<SessionId> = Vec::new();
         loop {
-            let tuple = path.tuple();
+            let tuple = edited.as_ref().or(view.tuple);
             let view = FlowView {
                 direction: relation.direction,
                 established: relation.established,
                 translations: &relation.translations,
                 tuple,
-                ..view.clone()
+                ..*view
             };
             if let Step::Drop(reason) | Step::Reject(reason) =
                 self.ask_hops(chain, relation.segment, &view, path)
@@ -213,7 +215,7 @@ impl Walker<'_> {
             let mut session = relation.session;
             if let (None, Some(tuple), false) = (session, tuple, relation.related) {
                 let domain = chain.domain(relation.segment, first);
-                let created = self.open(domain, &view, id, &tuple, path).map_err(Refusal::once)?;
+                let created = self.open(domain, &view, id, tuple, path).map_err(Refusal::once)?;
                 session = Some(created.id);
                 // Another worker was first, with the other direction: the services were asked about the wrong one.
                 settled &= created.direction == view.direction;
@@ -225,14 +227,16 @@ impl Walker<'_> {
                 Some(Way::Past(segment)) => {
                     passed.extend(session);
                     let place = Place { chain, id, segment, direction: relation.direction };
-                    let tuple = path.tuple().ok_or(Refusal::once(DropReason::InternalError))?;
+                    let next = path.tuple().copied();
+                    let tuple = next.as_ref().ok_or(Refusal::once(DropReason::InternalError))?;
                     let quoted = path.quoted();
-                    let known = self.known(&place, &view, &tuple, quoted.as_ref());
+                    let known = self.known(&place, &view, tuple, quoted.as_ref());
                     relation = match known {
                         Some(known) => known,
                         None if relation.related => return Err(Refusal::of_flow(DropReason::HopNoSession)),
-                        None => self.unknown(&place, &view, &tuple),
+                        None => self.unknown(&place, &view, tuple),
                     };
+                    edited = next;
                     continue;
                 }
             };

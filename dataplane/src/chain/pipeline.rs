@@ -295,14 +295,27 @@ impl Pipeline {
         self.chains.get(id.index())?.as_ref()
     }
 
-    /// Shows what walks of new flows of `scope` will probably read that is in no cache.
-    /// Makes of `tuple` what it will probably be then.
-    pub fn look_ahead(&self, scope: &Scope, tuple: &mut Tuple, show: Show<'_>) {
-        let (Domain::Vrf(vrf), Some(chain)) = (scope.domain, self.classifier.sure(scope.id)) else { return };
+    /// The services that walks of new flows of `scope` will ask, and in which VRF, where that is known beforehand.
+    fn ahead(&self, scope: &Scope) -> Option<(VrfId, impl Iterator<Item = &dyn ServiceFunction>)> {
+        let (Domain::Vrf(vrf), Some(chain)) = (scope.domain, self.classifier.sure(scope.id)) else {
+            return None;
+        };
         let hops = self.chain(chain).map(|chain| chain.hops.as_slice()).unwrap_or_default();
-        for service in hops.iter().filter_map(|hop| self.services.get(*hop)) {
-            service.look_ahead(vrf, tuple, show);
+        Some((vrf, hops.iter().filter_map(|hop| self.services.get(*hop)).map(|service| &**service)))
+    }
+
+    /// Shows what walks of new flows of `scope` will probably read that is in no cache.
+    pub fn look_ahead(&self, scope: &Scope, tuple: &Tuple, show: Show<'_>) {
+        if let Some((vrf, services)) = self.ahead(scope) {
+            services.for_each(|service| service.look_ahead(vrf, tuple, show));
         }
+    }
+
+    /// Makes of `tuple` what it will probably be after its walk, and shows what follows from that. False if that cannot be told.
+    pub fn foresee(&self, scope: &Scope, tuple: &mut Tuple, show: Show<'_>) -> bool {
+        let Some((vrf, services)) = self.ahead(scope) else { return false };
+        services.for_each(|service| service.foresee(vrf, tuple, show));
+        true
     }
 
     /// An attached hop by number.

@@ -83,12 +83,12 @@ impl Walker<'_> {
         if !own && !self.pipeline.external_of(vrf).is_some_and(|external| external.contains(ip)) {
             return Addressee::Another;
         }
-        if chain.is_some_and(|chain| self.hops(chain).any(|service| service.claims(view, &tuple))) {
+        if chain.is_some_and(|chain| self.hops(chain).any(|service| service.claims(view, tuple))) {
             return Addressee::Another;
         }
-        if let Some((translation, chain)) = self.tables.nat.from_outside(vrf, view.meta, &tuple) {
+        if let Some((translation, chain)) = self.tables.nat.from_outside(vrf, view.meta, tuple) {
             if let Some(chain) = chain.filter(|chain| self.holds(view.ways, vrf, *chain, &translation)) {
-                return self.over_binding(view, &tuple, translation, chain);
+                return self.over_binding(view, tuple, translation, chain);
             }
         }
         if own { Addressee::Weir } else { Addressee::Nobody(DropReason::NatNoBinding) }

@@ -145,7 +145,7 @@ impl Walker<'_> {
             }
         }
         if !scope.chained {
-            path.reset(tuple);
+            path.reset(tuple.as_ref());
             return self.conclude(scope, packet, meta, destination, path, Exit::End, None, now, true);
         }
         // Addressed to weir, but perhaps on its way to somebody behind a translator.
@@ -156,10 +156,12 @@ impl Walker<'_> {
                 return if own { Walk::Local } else { Walk::drop_once(DropReason::FragmentUnknown) };
             }
         }
-        path.reset(tuple);
+        path.reset(tuple.as_ref());
         // An ICMP error is judged by what it quotes, and that is not in the flow key.
         let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
-        path.quote(quoted);
+        if quoted.is_some() {
+            path.quote(quoted);
+        }
         let ways = self.ways(scope, packet, meta);
         let (id, domain) = self.seen_from(scope, destination);
         let mut view = FlowView {
@@ -167,7 +169,7 @@ impl Walker<'_> {
             domain,
             ether_source: source,
             ether_destination: destination,
-            tuple,
+            tuple: tuple.as_ref(),
             meta,
             direction: Direction::Forward,
             established: false,
@@ -314,7 +316,7 @@ impl Walker<'_> {
         let classified = |walker: &Self| Relation {
             direction: Direction::Forward,
             established: false,
-            chain: walker.pipeline.classifier.classify(view, view.tuple.as_ref()),
+            chain: walker.pipeline.classifier.classify(view, view.tuple),
             segment: 0,
             session: None,
             related: false,
@@ -324,15 +326,15 @@ impl Walker<'_> {
         let sessions = &self.tables.sessions;
         let own = |domain: Domain| {
             sessions
-                .lookup(domain, &tuple, view.meta.tcp_flags, view.now)
+                .lookup(domain, tuple, view.meta.tcp_flags, view.now)
                 .filter(|found| self.goes_on(view, found))
         };
         if let Some((found, segment)) = self.find(view, own)? {
-            self.follow(view, &tuple, &found);
+            self.follow(view, tuple, &found);
             let Found { id, direction, chain, translations, .. } = found;
             let chain = chain.filter(|chain| self.pipeline.chain(*chain).is_some()).or_else(|| {
                 // The chain that the session was sent into is gone: ask again.
-                self.pipeline.classifier.classify(view, Some(&tuple))
+                self.pipeline.classifier.classify(view, Some(tuple))
             });
             let session = Some(id);
             let related = false;
@@ -388,8 +390,8 @@ impl Walker<'_> {
         let after = path.tuple().ok_or(DropReason::InternalError)?.reversed();
         // Whoever opens it from outside, over a binding, is not the one that the chain is seen from.
         let (forward, reply, translations) = match view.direction {
-            Direction::Forward => (*tuple, after, path.take_translations()),
-            Direction::Reverse => (after, *tuple, view.translations.clone()),
+            Direction::Forward => (tuple, &after, path.take_translations()),
+            Direction::Reverse => (&after, tuple, view.translations.clone()),
         };
         let new = NewSession {
             domain,
@@ -451,7 +453,7 @@ impl Walker<'_> {
         cacheable: bool,
     ) -> Walk {
         let mut walk = match exit {
-            Exit::End => self.forward(scope, packet, meta, destination, path.tuple().as_ref(), now),
+            Exit::End => self.forward(scope, packet, meta, destination, path.tuple(), now),
             Exit::Hop(arm) => self.towards_hop(scope, packet, meta, arm, now),
         };
         let (program, rewrite, cache) = match &mut walk {

@@ -172,7 +172,7 @@ mod tests {
             domain: Domain::Vrf(VrfId(0)),
             ether_source: MacAddress::default(),
             ether_destination: MacAddress::default(),
-            tuple,
+            tuple: tuple.as_ref(),
             meta,
             direction: Direction::Forward,
             established: false,

@@ -1,8 +1,9 @@
 //! The decisions of a walk, collected.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::{MeterId, Side, Timeouts, Translation, Translations, Transport, Tuple};
+use super::{Mapping, MeterId, Side, Timeouts, Translation, Translations, Transport, Tuple};
 
 /// One edit that replay knows. The set is closed: whatever a function wants done to later packets of the flow, it
 /// says in these words.
@@ -30,9 +31,9 @@ pub struct PathBuilder {
 
 impl PathBuilder {
     /// Empties the builder for a packet with this tuple.
-    pub fn reset(&mut self, tuple: Option<Tuple>) {
+    pub fn reset(&mut self, tuple: Option<&Tuple>) {
         self.edits.clear();
-        self.tuple = tuple;
+        self.tuple = tuple.copied();
         self.quoted = None;
         self.translations = Translations::default();
         self.timeouts = None;
@@ -44,8 +45,8 @@ impl PathBuilder {
     }
 
     /// The tuple after the edits so far.
-    pub fn tuple(&self) -> Option<Tuple> {
-        self.tuple
+    pub fn tuple(&self) -> Option<&Tuple> {
+        self.tuple.as_ref()
     }
 
     /// Of an ICMP error, the tuple of the packet that it quotes, after the edits so far.
@@ -56,7 +57,7 @@ impl PathBuilder {
     /// Rewrites the source.
     pub fn set_source(&mut self, ip: IpAddr, port: u16) {
         if let Some(tuple) = &mut self.tuple {
-            *tuple = tuple.with(Side::Source, ip, port);
+            tuple.set(Side::Source, ip, port);
             self.edits.push(Edit::SetSource(ip, port));
         }
     }
@@ -64,7 +65,7 @@ impl PathBuilder {
     /// Rewrites the destination.
     pub fn set_destination(&mut self, ip: IpAddr, port: u16) {
         if let Some(tuple) = &mut self.tuple {
-            *tuple = tuple.with(Side::Destination, ip, port);
+            tuple.set(Side::Destination, ip, port);
             self.edits.push(Edit::SetDestination(ip, port));
         }
     }
@@ -81,8 +82,9 @@ impl PathBuilder {
     }
 
     /// Has the session that this packet opens keep a translation. False if it has as many as it can keep.
-    pub fn translate(&mut self, translation: Translation) -> bool {
-        self.translations.push(translation)
+    #[inline]
+    pub fn translate(&mut self, mapping: Arc<dyn Mapping>, side: Side, rule: u64) -> bool {
+        self.translations.push(Translation { mapping, side, rule })
     }
 
     /// What the session that this packet opens is to keep.

@@ -75,6 +75,7 @@ impl Translations {
     }
 
     /// Adds one. False if there is no room.
+    #[inline]
     pub fn push(&mut self, translation: Translation) -> bool {
         match self.entries.iter_mut().find(|entry| entry.is_none()) {
             Some(place) => {
@@ -112,6 +113,12 @@ impl Tuple {
     /// The tuple with one end replaced. An ICMP query has one identifier, which stands for both ports.
     #[must_use]
     pub fn with(mut self, side: Side, ip: IpAddr, port: u16) -> Self {
+        self.set(side, ip, port);
+        self
+    }
+
+    /// Replaces one end, as [`with`](Self::with) does.
+    pub fn set(&mut self, side: Side, ip: IpAddr, port: u16) {
         match side {
             Side::Source => (self.source, self.source_port) = (ip, port),
             Side::Destination => (self.destination, self.destination_port) = (ip, port),
@@ -119,7 +126,6 @@ impl Tuple {
         if matches!(self.protocol, protocol::ICMP | protocol::ICMPV6) {
             (self.source_port, self.destination_port) = (port, port);
         }
-        self
     }
 
     /// The address and the port of one end.

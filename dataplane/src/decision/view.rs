@@ -56,7 +56,7 @@ impl Direction {
 }
 
 /// The first packet of a flow, as a stage sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FlowView<'a> {
     /// Where it came in.
     pub scope: ScopeId,
@@ -67,7 +67,7 @@ pub struct FlowView<'a> {
     /// Ethernet destination.
     pub ether_destination: MacAddress,
     /// IP tuple, as it came in; `None` for what is not IP. After earlier hops' edits: `PathBuilder::tuple`.
-    pub tuple: Option<Tuple>,
+    pub tuple: Option<&'a Tuple>,
     /// What the parser found.
     pub meta: &'a Meta,
     /// Direction within its session.

@@ -59,9 +59,13 @@ pub trait ServiceFunction: Send + Sync {
         false
     }
 
-    /// Shows what deciding about a new flow of this VRF will probably read or write that is in no cache, and makes of `tuple` what
-    /// it will probably be after the edits: for asking the processor for memory ahead of time.
-    fn look_ahead(&self, _vrf: VrfId, _tuple: &mut Tuple, _show: Show<'_>) {}
+    /// Shows what deciding about a new flow of this VRF will probably read or write that is in no cache: for asking the processor
+    /// for it ahead of time.
+    fn look_ahead(&self, _vrf: VrfId, _tuple: &Tuple, _show: Show<'_>) {}
+
+    /// Makes of `tuple` what it will probably be after the edits, from what [`look_ahead`](Self::look_ahead) has shown a while ago, and
+    /// shows what follows from that.
+    fn foresee(&self, _vrf: VrfId, _tuple: &mut Tuple, _show: Show<'_>) {}
 
     /// How long sessions live that are opened so.
     fn timeouts(&self) -> Option<Timeouts> {

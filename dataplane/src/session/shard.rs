@@ -27,9 +27,9 @@ impl Seed {
 
 /// What a session is found by, and its hash under the table's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct Key<'a> {
     hash: u64,
-    pub(super) tuple: Tuple,
+    pub(super) tuple: &'a Tuple,
     pub(super) domain: Domain,
 }
 
@@ -39,8 +39,8 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-impl Key {
-    pub(super) fn new(seed: &Seed, domain: Domain, tuple: Tuple) -> Self {
+impl<'a> Key<'a> {
+    pub(super) fn new(seed: &Seed, domain: Domain, tuple: &'a Tuple) -> Self {
         let Seed([a, b, c, d]) = seed;
         let (kind, number) = match domain {
             Domain::Vrf(vrf) => (0, vrf.0),
@@ -108,7 +108,7 @@ pub(super) struct Vacancy {
 /// A shard that may be changed.
 pub(super) type Locked<'a> = crate::decision::Locked<'a, ()>;
 
-fn entry(key: &Key, id: SessionId, direction: Direction) -> u64 {
+fn entry(key: &Key<'_>, id: SessionId, direction: Direction) -> u64 {
     let place = u64::from(id.0) << 1 | u64::from(direction == Direction::Reverse);
     key.tag() | (place + 1)
 }
@@ -140,7 +140,7 @@ impl Index {
     }
 
     /// Locks the shards of two keys, in the order of their numbers; once if they are one and the same.
-    pub(super) fn lock(&self, keys: [&Key; 2]) -> [Option<Locked<'_>>; 2] {
+    pub(super) fn lock(&self, keys: [&Key<'_>; 2]) -> [Option<Locked<'_>>; 2] {
         let [first, second] = keys.map(Key::shard);
         let low = self.locks.get(first.min(second)).map(Lock::lock);
         let high = if first == second { None } else { self.locks.get(first.max(second)).map(Lock::lock) };
@@ -149,19 +149,19 @@ impl Index {
 
     /// Where a key's entries begin.
     #[inline]
-    pub(super) fn home(&self, key: &Key) -> Option<&Bucket> {
+    pub(super) fn home(&self, key: &Key<'_>) -> Option<&Bucket> {
         self.buckets.get(self.place(key, 0))
     }
 
     /// The number of the bucket `step` behind the first one of a key.
-    fn place(&self, key: &Key, step: usize) -> usize {
+    fn place(&self, key: &Key<'_>, step: usize) -> usize {
         key.shard() * self.each + ((key.hash as usize).wrapping_add(step) & (self.each - 1))
     }
 
     /// The first entry that may be of a key and that `wanted` takes.
     pub(super) fn find<T>(
         &self,
-        key: &Key,
+        key: &Key<'_>,
         mut wanted: impl FnMut(SessionId, Direction) -> Option<T>,
     ) -> Option<T> {
         for step in 0..self.each {
@@ -189,7 +189,7 @@ impl Index {
     /// that may be of the key and that it takes.
     pub(super) fn vacancy<T>(
         &self,
-        key: &Key,
+        key: &Key<'_>,
         mut wanted: impl FnMut(SessionId, Direction) -> Option<T>,
     ) -> Result<Option<Vacancy>, T> {
         let mut vacancy = None;
@@ -214,7 +214,7 @@ impl Index {
     }
 
     /// Enters a key, whose shard is locked, where there is room for it. False if that is taken by now.
-    pub(super) fn enter(&self, key: &Key, vacancy: Vacancy, id: SessionId, direction: Direction) -> bool {
+    pub(super) fn enter(&self, key: &Key<'_>, vacancy: Vacancy, id: SessionId, direction: Direction) -> bool {
         let bucket = self.buckets.get(self.place(key, vacancy.step));
         let Some(place) = bucket.and_then(|bucket| bucket.entries.get(vacancy.at)) else { return false };
         if place.load(Ordering::Relaxed) as u32 != 0 {
@@ -226,7 +226,7 @@ impl Index {
     }
 
     /// Takes a key out, whose shard is locked, if it is there.
-    pub(super) fn remove(&self, key: &Key, id: SessionId, direction: Direction) {
+    pub(super) fn remove(&self, key: &Key<'_>, id: SessionId, direction: Direction) {
         let own = entry(key, id, direction);
         for step in 0..self.each {
             let Some(bucket) = self.buckets.get(self.place(key, step)) else { return };
@@ -242,7 +242,7 @@ impl Index {
     }
 
     /// Counts `change` in the buckets that a key went past.
-    fn pass(&self, key: &Key, steps: usize, change: u32) {
+    fn pass(&self, key: &Key<'_>, steps: usize, change: u32) {
         for step in 0..steps {
             if let Some(bucket) = self.buckets.get(self.place(key, step)) {
                 let passed = bucket.passed.load(Ordering::Relaxed).wrapping_add(change);
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
     use crate::decision::VrfId;
 
-    fn key(number: u32) -> Key {
+    fn key(number: u32) -> Key<'static> {
         let ip = |low: u32| IpAddr::V4(low.into());
         let tuple = Tuple {
             source: ip(number),
@@ -268,10 +268,10 @@ mod tests {
             source_port: 1,
             destination_port: 2,
         };
-        Key::new(&Seed([3, 5, 7, 11]), Domain::Vrf(VrfId(0)), tuple)
+        Key::new(&Seed([3, 5, 7, 11]), Domain::Vrf(VrfId(0)), Box::leak(Box::new(tuple)))
     }
 
-    fn holders(index: &Index, key: &Key) -> Vec<u32> {
+    fn holders(index: &Index, key: &Key<'_>) -> Vec<u32> {
         let mut found = Vec::new();
         let none: Option<()> = index.find(key, |id, _| {
             found.push(id.0);
@@ -281,7 +281,7 @@ mod tests {
         found
     }
 
-    fn insert(index: &Index, key: &Key, id: SessionId, direction: Direction) -> bool {
+    fn insert(index: &Index, key: &Key<'_>, id: SessionId, direction: Direction) -> bool {
         let none = |_, _| None::<()>;
         index.vacancy(key, none).unwrap().is_some_and(|vacancy| index.enter(key, vacancy, id, direction))
     }

@@ -24,12 +24,12 @@ pub(super) struct Session {
 
 impl Session {
     /// Whether it is found by this key in this direction.
-    pub(super) fn has(&self, key: &Key, direction: Direction) -> bool {
+    pub(super) fn has(&self, key: &Key<'_>, direction: Direction) -> bool {
         let tuple = match direction {
             Direction::Forward => &self.forward,
             Direction::Reverse => &self.reply,
         };
-        *tuple == key.tuple && self.domain == key.domain
+        tuple == key.tuple && self.domain == key.domain
     }
 
     pub(super) fn timeout(&self) -> Nanos {

@@ -34,13 +34,13 @@ pub struct Found {
 
 /// A session to be made.
 #[derive(Clone, Debug)]
-pub struct NewSession {
+pub struct NewSession<'a> {
     /// Where it is looked up: see [`super::session_domain`].
     pub domain: Domain,
     /// The tuple of a packet in the forward direction, as it comes in.
-    pub forward: Tuple,
+    pub forward: &'a Tuple,
     /// The tuple of a reply, as it comes in: the reverse of the forward one after all edits.
-    pub reply: Tuple,
+    pub reply: &'a Tuple,
     /// Direction of the packet that opens it.
     pub direction: Direction,
     /// Its chain.
@@ -154,7 +154,7 @@ impl SessionTable {
 
     /// Where looking for a packet's session will begin: for asking the processor for it ahead of time.
     pub fn home(&self, domain: Domain, tuple: &Tuple) -> Option<&impl Sized> {
-        self.index.home(&self.key(domain, *tuple))
+        self.index.home(&self.key(domain, tuple))
     }
 
     /// Shows the places of the sessions that will be made next, at most 16 of them: for asking the processor for them.
@@ -168,7 +168,7 @@ impl SessionTable {
     /// that opens a connection anew whose last one is closing: it is to be decided and created like any first packet.
     /// `tcp_flags` is 0 for what is not TCP. Changes nothing; see [`SessionTable::observe`].
     pub fn lookup(&self, domain: Domain, tuple: &Tuple, tcp_flags: u8, now: Nanos) -> Option<Found> {
-        self.find(&self.key(domain, *tuple), |session, last_seen| {
+        self.find(&self.key(domain, tuple), |session, last_seen| {
             !Self::is_over(session, last_seen, tcp_flags, now)
         })
     }
@@ -183,7 +183,7 @@ impl SessionTable {
     ///
     /// # Errors
     /// If the table is full, or another session has the same reply tuple.
-    pub fn create(&self, new: NewSession, now: Nanos) -> Result<Created, Refused> {
+    pub fn create(&self, new: NewSession<'_>, now: Nanos) -> Result<Created, Refused> {
         self.create_and(new, now, |_| {})
     }
 
@@ -194,25 +194,13 @@ impl SessionTable {
     /// As [`create`](Self::create).
     pub fn create_and(
         &self,
-        new: NewSession,
+        mut new: NewSession<'_>,
         now: Nanos,
         settle: impl Fn(&Translations),
     ) -> Result<Created, Refused> {
-        let NewSession { domain, forward, reply, direction, chain, cuts, tcp_flags, timeouts, translations } =
-            new;
-        let keys = [self.key(domain, forward), self.key(domain, reply)];
-        let mut session = Some(Session {
-            domain,
-            forward,
-            reply,
-            chain,
-            cuts,
-            tracker: Tracker::new(forward.protocol, tcp_flags, direction),
-            created: now,
-            timeouts: timeouts.unwrap_or(TIMEOUTS),
-            translations,
-        });
-        let mut result = self.insert(&mut session, &keys, direction, now, &settle);
+        let tcp_flags = new.tcp_flags;
+        let keys = [self.key(new.domain, new.forward), self.key(new.domain, new.reply)];
+        let mut result = self.insert(&mut new, &keys, now, &settle);
         // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
         let again = match result {
             Ok(Created { new: true, .. }) => false,
@@ -223,15 +211,11 @@ impl SessionTable {
             Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
         };
         if again {
-            result = self.insert(&mut session, &keys, direction, now, &settle);
+            result = self.insert(&mut new, &keys, now, &settle);
         }
         match result {
             Ok(Created { new: true, .. }) => {}
-            Ok(_) => {
-                if let Some(session) = &session {
-                    settle(&session.translations);
-                }
-            }
+            Ok(_) => settle(&new.translations),
             Err(_) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }
@@ -358,7 +342,7 @@ impl SessionTable {
         reopened || last_seen.saturating_add(session.timeout()) <= now
     }
 
-    fn find(&self, key: &Key, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
+    fn find(&self, key: &Key<'_>, wanted: impl Fn(&Session, Nanos) -> bool) -> Option<Found> {
         let found = self.index.find(key, |id, direction| {
             let slot = self.slots.get(id.index())?;
             let content = slot.content();
@@ -380,7 +364,7 @@ impl SessionTable {
 
     /// Where a key, whose shard is locked, can be entered; `None` if there is no room. Or the session that has it, whatever its
     /// state.
-    fn vacancy(&self, key: &Key) -> Result<Option<Vacancy>, (SessionId, Direction)> {
+    fn vacancy(&self, key: &Key<'_>) -> Result<Option<Vacancy>, (SessionId, Direction)> {
         self.index.vacancy(key, |id, direction| {
             let content = self.slots.get(id.index())?.content();
             matches!(&*content, Content::Live(session) if session.has(key, direction))
@@ -388,24 +372,23 @@ impl SessionTable {
         })
     }
 
-    fn key(&self, domain: Domain, tuple: Tuple) -> Key {
+    fn key<'a>(&self, domain: Domain, tuple: &'a Tuple) -> Key<'a> {
         Key::new(&self.seed, domain, tuple)
     }
 
-    /// Puts `session` into a slot, from where it was.
+    /// Puts a session into a slot, which then has its translations.
     fn insert(
         &self,
-        session: &mut Option<Session>,
-        keys: &[Key; 2],
-        direction: Direction,
+        new: &mut NewSession<'_>,
+        keys: &[Key<'_>; 2],
         now: Nanos,
         settle: &impl Fn(&Translations),
     ) -> Result<Created, Refused> {
         let [forward, reply] = keys;
-        let (state, deadline) = match session {
-            Some(session) => (session.tracker.state(), now.saturating_add(session.timeout())),
-            None => return Err(Refused::Full),
-        };
+        let (direction, protocol) = (new.direction, new.forward.protocol);
+        let tracker = Tracker::new(protocol, new.tcp_flags, direction);
+        let (state, timeouts) = (tracker.state(), new.timeouts.unwrap_or(TIMEOUTS));
+        let deadline = now.saturating_add(state.timeout(protocol, &timeouts));
         let shards = self.index.lock([forward, reply]);
         let (own, other) = match direction {
             Direction::Forward => (forward, reply),
@@ -440,10 +423,18 @@ impl SessionTable {
         slot.begin();
         slot.set_last_seen(now);
         slot.set_state(Some(state));
-        if let Some(session) = session {
-            settle(&session.translations);
-        }
-        *content = session.take().map_or(Content::Free, Content::Live);
+        settle(&new.translations);
+        *content = Content::Live(Session {
+            domain: new.domain,
+            forward: *new.forward,
+            reply: *new.reply,
+            chain: new.chain,
+            cuts: new.cuts,
+            tracker,
+            created: now,
+            timeouts,
+            translations: std::mem::take(&mut new.translations),
+        });
         drop(content);
         drop(shards);
         Ok(Created { id, direction, new: true })
@@ -459,7 +450,7 @@ impl SessionTable {
     }
 
     /// Removes the session of `key` if it is over, so that a new one can take its place before its timer runs. Whether it did.
-    fn displace(&self, key: &Key, tcp_flags: u8, now: Nanos) -> bool {
+    fn displace(&self, key: &Key<'_>, tcp_flags: u8, now: Nanos) -> bool {
         let over = |session: &Session, last_seen| Self::is_over(session, last_seen, tcp_flags, now);
         let Some(found) = self.find(key, over) else { return false };
         let gone = self.retire(found.id, Content::Gone(now), over);
@@ -503,7 +494,7 @@ impl SessionTable {
             }
             _ => return false,
         };
-        let keys = tuples.map(|tuple| self.key(domain, tuple));
+        let keys = tuples.each_ref().map(|tuple| self.key(domain, tuple));
         // What it holds is let go when no lock is held any more: a binding's end takes locks of its own.
         let shards = self.index.lock([&keys[0], &keys[1]]);
         let mut place = slot.content();

@@ -36,11 +36,11 @@ fn open(
     tcp_flags: u8,
     now: Nanos,
 ) -> Result<Created, Refused> {
-    table.create(from(Direction::Forward, forward, reply, tcp_flags), now)
+    table.create(from(Direction::Forward, &forward, &reply, tcp_flags), now)
 }
 
 /// A session whose first packet goes in `direction`.
-fn from(direction: Direction, forward: Tuple, reply: Tuple, tcp_flags: u8) -> NewSession {
+fn from<'a>(direction: Direction, forward: &'a Tuple, reply: &'a Tuple, tcp_flags: u8) -> NewSession<'a> {
     let (timeouts, translations) = (None, Translations::default());
     let chain = Some(ChainId(3));
     NewSession { domain: BLUE, forward, reply, direction, chain, cuts: 0, tcp_flags, timeouts, translations }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use weir_config::MacAddress;
 
-use crate::chain::{Lane, LastWay};
+use crate::chain::{Lane, LastWay, Scope};
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
     Tuple,
@@ -182,30 +182,33 @@ impl Core {
         if !flows().next().is_some_and(|work| is_new(&work)) {
             return;
         }
+        // Whatever is not where it most likely is passes for new: nobody waits here for the other lines.
+        let probably_new = |work: &&Work| compact.is_elsewhere(work.hash, &work.odd_key());
+        let chained = |work: &Work| snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained);
         let sessions = &snapshot.tables.sessions;
-        let mut count = 0;
-        for work in flows() {
-            // Whatever is not where it most likely is passes for new: nobody waits here for the other lines.
-            if !compact.is_elsewhere(work.hash, &work.odd_key()) {
-                continue;
+        let ask = |scope: &Scope, tuple: &Tuple| {
+            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), tuple) {
+                prefetch(home);
             }
+        };
+        let mut count = 0;
+        for work in flows().filter(probably_new) {
             compact.prefetch_others(work.hash, &work.odd_key());
-            let Some(scope) = snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained) else {
-                continue;
-            };
-            let (mut tuple, domain) = (work.tuple(), session_domain(scope.id, scope.domain));
-            let prefetch_key = |tuple: &Tuple| {
-                if let Some(home) = sessions.home(domain, tuple) {
-                    prefetch(home);
-                }
-            };
-            prefetch_key(&tuple);
-            snapshot.pipeline.look_ahead(scope, &mut tuple, &prefetch_line);
-            prefetch_key(&tuple.reversed());
+            let Some(scope) = chained(work) else { continue };
+            let tuple = work.tuple();
+            ask(scope, &tuple);
+            snapshot.pipeline.look_ahead(scope, &tuple, &prefetch_line);
             count += 1;
         }
         if count > 0 {
             sessions.upcoming(count, prefetch);
+        }
+        for work in flows().filter(probably_new) {
+            let Some(scope) = chained(work) else { continue };
+            let mut tuple = work.tuple();
+            if snapshot.pipeline.foresee(scope, &mut tuple, &prefetch_line) {
+                ask(scope, &tuple.reversed());
+            }
         }
     }
 

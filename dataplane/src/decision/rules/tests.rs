@@ -28,7 +28,7 @@ fn view(packet: &Packet) -> FlowView<'_> {
         domain: Domain::Vrf(VrfId(0)),
         ether_source: MacAddress::default(),
         ether_destination: MacAddress::default(),
-        tuple: packet.2,
+        tuple: packet.2.as_ref(),
         meta: &packet.1,
         direction: Direction::Forward,
         established: false,

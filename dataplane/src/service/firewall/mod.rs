@@ -89,8 +89,8 @@ impl ServiceFunction for Firewall {
             return Step::Continue;
         }
         let tuple = path.tuple();
-        match (self.action(flow, tuple.as_ref()), tuple) {
-            (Action::Allow, Some(tuple)) => self.allow(flow, &tuple),
+        match (self.action(flow, tuple), tuple) {
+            (Action::Allow, Some(tuple)) => self.allow(flow, tuple),
             (Action::Allow, None) => Step::Continue,
             (Action::Deny, _) => Step::Drop(DropReason::FirewallDenied),
             (Action::Reject, Some(_)) => Step::Reject(DropReason::FirewallRejected),

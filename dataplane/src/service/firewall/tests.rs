@@ -67,7 +67,7 @@ impl Packet {
             domain: self.domain,
             ether_source: MacAddress::default(),
             ether_destination: MacAddress::default(),
-            tuple: self.tuple,
+            tuple: self.tuple.as_ref(),
             meta: &self.meta,
             direction: self.direction,
             established: self.established,
@@ -80,7 +80,7 @@ impl Packet {
     /// The step.
     fn ask(&self, config: &weir_config::Firewall) -> Step {
         let mut path = PathBuilder::default();
-        path.reset(self.tuple);
+        path.reset(self.tuple.as_ref());
         let step = Firewall::new("edge", config).decide(&self.view(), &mut path);
         assert!(path.edits().is_empty());
         step

@@ -38,7 +38,7 @@ pub use show::{AddressEntry, BindingEntry};
 pub use table::{NatCounters, NatTable};
 
 use pool::{Pool, digest};
-use table::{Binding, Request, ServiceNumber};
+use table::{Binding, Probable, Request, ServiceNumber};
 
 /// ICMP echo (RFC 792): the only query whose identifier is translated.
 const ECHO_REQUEST: u8 = 8;
@@ -151,20 +151,21 @@ impl Nat {
             }
             let (side, (ip, port)) = translation.applied(flow.direction);
             let Some(tuple) = path.tuple() else { break };
-            let port = if has_ports(flow.meta, &tuple) { port } else { tuple.end(side).1 };
+            let port = if has_ports(flow.meta, tuple) { port } else { tuple.end(side).1 };
             set(path, side, ip, port);
         }
         Step::Continue
     }
 
     /// Decides about the first packet of a connection.
-    fn open(&self, vrf: VrfId, flow: &FlowView<'_>, tuple: Tuple, path: &mut PathBuilder) -> Step {
-        let destination = match self.redirection(flow.meta, &tuple) {
+    fn open(&self, vrf: VrfId, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {
+        let Some(tuple) = path.tuple() else { return Step::Continue };
+        let destination = match self.redirection(flow.meta, tuple) {
             Some(mapping) => Some(mapping),
-            None => self.hairpin(vrf, flow.meta, &tuple).map(|binding| -> Arc<dyn Mapping> { binding }),
+            None => self.hairpin(vrf, flow.meta, tuple).map(|binding| -> Arc<dyn Mapping> { binding }),
         };
         let beyond = destination.as_ref().map_or(tuple.destination, |mapping| mapping.inside().0.into());
-        let source = match self.source(vrf, flow, &tuple, destination.is_some(), beyond) {
+        let source = match self.source(vrf, flow, tuple, destination.is_some(), beyond) {
             Ok(source) => source,
             Err(reason) => return Step::Drop(reason),
         };
@@ -183,14 +184,14 @@ impl Nat {
                 return Step::Drop(DropReason::NatFiltered);
             }
             let (ip, port) = translation.mapping.inside();
-            let port = if has_ports(flow.meta, &tuple) { port } else { tuple.destination_port };
+            let port = if has_ports(flow.meta, tuple) { port } else { tuple.destination_port };
             set(path, Side::Destination, ip, port);
-            path.translate(translation);
+            path.translate(translation.mapping, translation.side, translation.rule);
         }
         if let Some((mapping, rule)) = source {
             let (ip, port) = mapping.outside();
             set(path, Side::Source, ip, port);
-            path.translate(Translation { rule, mapping, side: Side::Source });
+            path.translate(mapping, Side::Source, rule);
         }
         path.set_timeouts(self.timeouts);
         Step::Continue
@@ -271,6 +272,17 @@ impl Nat {
         Ok(Some((binding, rule.id)))
     }
 
+    /// The binding that a new flow will most likely want. Most translators have one pool.
+    fn probable(&self, vrf: VrfId, tuple: &Tuple) -> Option<Probable<'_>> {
+        let pool = self.snat.iter().find_map(|rule| match &rule.target {
+            Target::Pool(pool) => Some(pool),
+            Target::Masquerade(_) | Target::Exempt => None,
+        })?;
+        let IpAddr::V4(ip) = tuple.source else { return None };
+        let (inside, reserved) = ((ip, tuple.source_port), &*self.reserved);
+        Some(Probable { vrf, pool, protocol: tuple.protocol, inside, reserved })
+    }
+
     fn made(&self, translation: &Translation) -> bool {
         self.has_rule(translation.rule)
     }
@@ -310,7 +322,7 @@ impl ServiceFunction for Nat {
         if flow.established || flow.direction == Direction::Reverse {
             return Step::Continue;
         }
-        self.open(vrf, flow, tuple, path)
+        self.open(vrf, flow, path)
     }
 
     fn external(&self) -> External {
@@ -342,18 +354,16 @@ impl ServiceFunction for Nat {
             }
     }
 
-    fn look_ahead(&self, vrf: VrfId, tuple: &mut Tuple, show: Show<'_>) {
-        // Most translators have one pool.
-        let pool = self.snat.iter().find_map(|rule| match &rule.target {
-            Target::Pool(pool) => Some(pool),
-            Target::Masquerade(_) | Target::Exempt => None,
-        });
-        if let (Some(pool), IpAddr::V4(ip)) = (pool, tuple.source) {
-            let (inside, reserved) = ((ip, tuple.source_port), &self.reserved);
-            let outside = self.table.look_ahead(vrf, pool, tuple.protocol, inside, reserved, show);
-            if let Some((ip, port)) = outside {
-                *tuple = tuple.with(Side::Source, ip.into(), port);
-            }
+    fn look_ahead(&self, vrf: VrfId, tuple: &Tuple, show: Show<'_>) {
+        if let Some(probable) = self.probable(vrf, tuple) {
+            self.table.look_ahead(&probable, show);
+        }
+    }
+
+    fn foresee(&self, vrf: VrfId, tuple: &mut Tuple, show: Show<'_>) {
+        let outside = self.probable(vrf, tuple).and_then(|probable| self.table.foresee(&probable, show));
+        if let Some((ip, port)) = outside {
+            tuple.set(Side::Source, ip.into(), port);
         }
     }
 

@@ -99,6 +99,24 @@ pub(super) struct Wanted<'a> {
     pub(super) owner: Owner,
 }
 
+impl Wanted<'_> {
+    /// The part of the range that is of the same class as the port.
+    fn class(&self) -> (u16, u16) {
+        let PortRange { first, last } = self.range;
+        if self.port <= WELL_KNOWN {
+            (first, last.min(WELL_KNOWN))
+        } else {
+            (first.max(WELL_KNOWN + 1), last)
+        }
+    }
+
+    /// Where the search in a part of the range begins; `None` if there is nothing in it.
+    fn begin(&self, first: u16, last: u16) -> Option<u16> {
+        let size = u32::from(last).checked_sub(u32::from(first))? + 1;
+        Some(first + (u32::from(self.random) % size) as u16)
+    }
+}
+
 /// A port of an address, given to one owner. Dropping it gives the port back.
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -127,6 +145,17 @@ impl ExternalAddress {
     pub(super) fn lease(self: &Arc<Self>, space: usize, wanted: &Wanted<'_>) -> Option<Lease> {
         let port = self.spaces.get(space)?.lock().take(wanted, self.clock.load(Ordering::Relaxed))?;
         Some(Lease { address: Arc::clone(self), space, port, owner: wanted.owner, known: false.into() })
+    }
+
+    /// Shows where the search for a port will begin, if nobody is at it.
+    pub(super) fn look_ahead(&self, space: usize, wanted: &Wanted<'_>, show: Show<'_>) {
+        if let Some(space) = self.spaces.get(space).and_then(Lock::try_lock) {
+            let (first, last) = wanted.class();
+            let begin = wanted.begin(first, last).unwrap_or(wanted.port);
+            for port in [wanted.port, begin] {
+                show(space.taken.as_ptr().wrapping_add(usize::from(port) / 64).cast());
+            }
+        }
     }
 
     /// The port that would be handed out now, if nobody is at it. Shows where its owner will be entered.
@@ -223,11 +252,7 @@ impl Space {
             return Some(port);
         }
         let parity = PARITY.get(usize::from(port & 1)).copied().unwrap_or(u64::MAX);
-        let class = if port <= WELL_KNOWN {
-            (first, last.min(WELL_KNOWN))
-        } else {
-            (first.max(WELL_KNOWN + 1), last)
-        };
+        let class = wanted.class();
         [(class, parity), (class, u64::MAX), ((first, last), parity), ((first, last), u64::MAX)]
             .into_iter()
             .find_map(|((first, last), mask)| self.search(first, last, mask, wanted))
@@ -235,8 +260,7 @@ impl Space {
 
     /// A free port from `first` to `last` whose bit is in `mask`: the first from a random one on, round the end.
     fn search(&self, first: u16, last: u16, mask: u64, wanted: &Wanted<'_>) -> Option<u16> {
-        let size = u32::from(last).checked_sub(u32::from(first))? + 1;
-        let start = first + (u32::from(wanted.random) % size) as u16;
+        let start = wanted.begin(first, last)?;
         self.scan(start, last, mask, wanted).or_else(|| self.scan(first, start.checked_sub(1)?, mask, wanted))
     }
 

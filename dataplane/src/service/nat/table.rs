@@ -172,6 +172,11 @@ impl Drop for Binding {
     }
 }
 
+/// The shard of a host with this hash.
+fn shard_of(host: u64) -> usize {
+    (host >> 58) as usize % SHARDS
+}
+
 /// Where a binding is kept: the number of its shard, and its slot there. `None` if that is beyond all bounds.
 fn owner(shard: usize, slot: u32) -> Option<Owner> {
     let number = u32::try_from(shard).ok()?.checked_add(slot.checked_mul(SHARDS as u32)?)?;
@@ -199,6 +204,16 @@ pub(super) struct Request<'a> {
     pub(super) limit: u32,
     pub(super) reserved: &'a Reserved,
     pub(super) now: Nanos,
+}
+
+/// A binding that will probably be wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Probable<'a> {
+    pub(super) vrf: VrfId,
+    pub(super) pool: &'a Pool,
+    pub(super) protocol: u8,
+    pub(super) inside: Transport,
+    pub(super) reserved: &'a Reserved,
 }
 
 /// Counters and gauges.
@@ -356,31 +371,48 @@ impl NatTable {
         self.inner.has(&address?, space(ip_protocol)?, port)
     }
 
-    /// Shows where looking for the binding of an address and port of a host will begin, and where it will be put if it is the host's
-    /// first, unless somebody is at it. Says what it will most likely be.
-    pub(super) fn look_ahead(
-        &self,
-        vrf: VrfId,
-        pool: &Pool,
-        ip_protocol: u8,
-        inside: Transport,
-        reserved: &Reserved,
-        show: Show<'_>,
-    ) -> Option<Transport> {
-        let (ip, port) = inside;
-        let hash = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
-        let inside_hash = self.inner.inside_hash(hash, ip_protocol, port);
-        if let Some(shard) = self.inner.shards.get((hash >> 58) as usize % SHARDS)?.try_lock() {
-            show(shard.hosts.home(hash as u32).cast());
-            show(shard.bindings.home(inside_hash as u32).cast());
+    /// Shows where looking for the binding of an address and port of a host will begin, where it will be put if it is the host's
+    /// first, and where the search for a port will begin, unless somebody is at it.
+    pub(super) fn look_ahead(&self, probable: &Probable<'_>, show: Show<'_>) {
+        let (host, inside) = self.hashes(probable);
+        if let Some(shard) = self.inner.shards.get(shard_of(host)).and_then(Lock::try_lock) {
+            show(shard.hosts.home(host as u32).cast());
+            show(shard.bindings.home(inside as u32).cast());
             shard.hosts.show_next(show);
             shard.bindings.show_next(show);
         }
-        let address = pool.known(vrf, hash)?;
-        let allowed = |port: u16| !reserved.is_for_another(address.ip, ip_protocol, port, ip);
-        let random = Inner::random(inside_hash);
+        self.with_ports(probable, (host, inside), |address, space, wanted| {
+            address.look_ahead(space, wanted, show);
+        });
+    }
+
+    /// What the binding of an address and port of a host will most likely be, if it is the host's first. Shows where its owner
+    /// will be entered.
+    pub(super) fn foresee(&self, probable: &Probable<'_>, show: Show<'_>) -> Option<Transport> {
+        self.with_ports(probable, self.hashes(probable), |address, space, wanted| {
+            Some((address.ip, address.foresee(space, wanted, show)?))
+        })?
+    }
+
+    fn hashes(&self, probable: &Probable<'_>) -> (u64, u64) {
+        let Probable { vrf, pool, protocol, inside: (ip, port), .. } = *probable;
+        let host = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
+        (host, self.inner.inside_hash(host, protocol, port))
+    }
+
+    /// Says of which address and space a port will most likely be, and what will be wanted of it.
+    fn with_ports<R>(
+        &self,
+        probable: &Probable<'_>,
+        (host, inside): (u64, u64),
+        ask: impl FnOnce(&ExternalAddress, usize, &Wanted<'_>) -> R,
+    ) -> Option<R> {
+        let Probable { vrf, pool, protocol, inside: (ip, port), reserved } = *probable;
+        let address = pool.known(vrf, host)?;
+        let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, ip);
+        let random = Inner::random(inside);
         let wanted = Wanted { port, range: pool.ports, random, allowed: &allowed, owner: Owner::MIN };
-        Some((address.ip, address.foresee(space(ip_protocol)?, &wanted, show)?))
+        Some(ask(address, space(protocol)?, &wanted))
     }
 
     fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
@@ -388,7 +420,7 @@ impl NatTable {
         let host = HostKey { vrf, pool: pool.id, via: via.unwrap_or(Ipv4Addr::UNSPECIFIED), ip };
         let ports = space(protocol).ok_or(DropReason::NatUntranslatable)?;
         let hash = self.inner.hash(&host);
-        let number = (hash >> 58) as usize % SHARDS;
+        let number = shard_of(hash);
         let inside_hash = self.inner.inside_hash(hash, protocol, port);
         let mut shard = self.inner.shards.get(number).ok_or(DropReason::InternalError)?.lock();
         let known = shard.hosts.find(hash as u32, |slot, known: &Host| (known.key == host).then_some(slot));

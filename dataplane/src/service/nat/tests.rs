@@ -144,10 +144,13 @@ fn what_is_foreseen_is_what_is_given_unless_somebody_else_was_given_it() {
     let asker = Asker::new(&table, pool("203.0.113.0", "203.0.113.3", DEFAULT_NAT_PORTS));
     let foresee = |ip: &str, port| {
         let shown = RefCell::new(BTreeSet::new());
-        let (inside, show) = ((address(ip), port), |line| {
+        let show = |line| {
             shown.borrow_mut().insert(line);
-        });
-        let outside = table.look_ahead(VrfId(0), &asker.pool, UDP, inside, &asker.reserved, &show);
+        };
+        let (vrf, pool, reserved) = (VrfId(0), &asker.pool, &asker.reserved);
+        let probable = Probable { vrf, pool, protocol: UDP, inside: (address(ip), port), reserved };
+        table.look_ahead(&probable, &show);
+        let outside = table.foresee(&probable, &show);
         (outside, shown.into_inner().len())
     };
     assert_eq!(foresee("10.1.0.2", 5000).0, None, "nobody knows the address's ports yet");

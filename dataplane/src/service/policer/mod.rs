@@ -87,7 +87,7 @@ impl ServiceFunction for Policer {
 
     fn decide(&self, flow: &FlowView<'_>, path: &mut PathBuilder) -> Step {
         let tuple = path.tuple();
-        let matching = self.matches.lookup(flow, tuple.as_ref());
+        let matching = self.matches.lookup(flow, tuple);
         let Some(rule) = matching.and_then(|rule| self.rules.get(rule)) else {
             return Step::Continue;
         };

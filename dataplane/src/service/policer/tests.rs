@@ -50,7 +50,7 @@ fn ask(
         domain: Domain::Vrf(VrfId(0)),
         ether_source: MacAddress::default(),
         ether_destination: MacAddress::default(),
-        tuple,
+        tuple: tuple.as_ref(),
         meta: &meta,
         direction,
         established: direction == Direction::Reverse,
@@ -59,7 +59,7 @@ fn ask(
         ways: &decision::NoWays,
     };
     let mut path = PathBuilder::default();
-    path.reset(tuple);
+    path.reset(tuple.as_ref());
     match (policer.decide(&view, &mut path), path.edits()) {
         (Step::Continue, []) => Ok(None),
         (Step::Continue, [Edit::Meter(id)]) => Ok(Some(*id)),
