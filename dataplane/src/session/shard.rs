@@ -89,6 +89,39 @@ pub(super) struct Bucket {
     passed: AtomicU32,
 }
 
+impl Bucket {
+    /// Which entries have a tag, and which are free: bits, the first entry's lowest.
+    #[inline]
+    fn compare(&self, tag: u64) -> (u32, u32) {
+        let (mut same, mut free) = (0, 0);
+        for (at, place) in self.entries.iter().enumerate() {
+            let value = place.load(Ordering::Relaxed);
+            same |= u32::from((value ^ tag) >> 32 == 0) << at;
+            free |= u32::from(value as u32 == 0) << at;
+        }
+        (same, free)
+    }
+
+    /// What `wanted` makes of the first of some entries that it takes.
+    #[inline]
+    fn first_of<T>(
+        &self,
+        mut among: u32,
+        wanted: &mut impl FnMut(SessionId, Direction) -> Option<T>,
+    ) -> Option<T> {
+        while among != 0 {
+            // It may be another's by now, or nobody's.
+            let value = self.entries.get(among.trailing_zeros() as usize)?.load(Ordering::Relaxed);
+            let (id, direction) = held(value);
+            if let Some(found) = wanted(id, direction).filter(|_| value as u32 != 0) {
+                return Some(found);
+            }
+            among &= among - 1;
+        }
+        None
+    }
+}
+
 /// The index.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -166,17 +199,10 @@ impl Index {
     ) -> Option<T> {
         for step in 0..self.each {
             let bucket = self.buckets.get(self.place(key, step))?;
-            for place in &bucket.entries {
-                let value = place.load(Ordering::Relaxed);
-                // In this order: seldom has a free place, or another entry, the same tag.
-                if (value ^ key.tag()) >> 32 != 0 || value as u32 == 0 {
-                    continue;
-                }
-                let (id, direction) = held(value);
-                let found = wanted(id, direction);
-                if found.is_some() {
-                    return found;
-                }
+            let (same, free) = bucket.compare(key.tag());
+            let found = bucket.first_of(same & !free, &mut wanted);
+            if found.is_some() {
+                return found;
             }
             if bucket.passed.load(Ordering::Relaxed) == 0 {
                 return None;
@@ -195,16 +221,12 @@ impl Index {
         let mut vacancy = None;
         for step in 0..self.each {
             let Some(bucket) = self.buckets.get(self.place(key, step)) else { break };
-            for (at, place) in bucket.entries.iter().enumerate() {
-                let value = place.load(Ordering::Relaxed);
-                if value as u32 == 0 {
-                    vacancy = vacancy.or(Some(Vacancy { step, at }));
-                } else if (value ^ key.tag()) >> 32 == 0 {
-                    let (id, direction) = held(value);
-                    if let Some(found) = wanted(id, direction) {
-                        return Err(found);
-                    }
-                }
+            let (same, free) = bucket.compare(key.tag());
+            if let Some(found) = bucket.first_of(same & !free, &mut wanted) {
+                return Err(found);
+            }
+            if vacancy.is_none() && free != 0 {
+                vacancy = Some(Vacancy { step, at: free.trailing_zeros() as usize });
             }
             if vacancy.is_some() && bucket.passed.load(Ordering::Relaxed) == 0 {
                 break;

@@ -253,9 +253,26 @@ impl Space {
         }
         let parity = PARITY.get(usize::from(port & 1)).copied().unwrap_or(u64::MAX);
         let class = wanted.class();
+        // Most find one near where they begin.
+        if let Some(found) = self.near(class, parity, wanted) {
+            return Some(found);
+        }
         [(class, parity), (class, u64::MAX), ((first, last), parity), ((first, last), u64::MAX)]
             .into_iter()
             .find_map(|((first, last), mask)| self.search(first, last, mask, wanted))
+    }
+
+    /// The first free port of a class whose bit is in `mask`, among those that stand in one word with the one where the search
+    /// begins.
+    #[inline]
+    fn near(&self, (first, last): (u16, u16), mask: u64, wanted: &Wanted<'_>) -> Option<u16> {
+        let start = wanted.begin(first, last)?;
+        let free = !*self.taken.get(usize::from(start) / 64)? & mask & u64::MAX << (start % 64);
+        if free == 0 {
+            return None;
+        }
+        let port = start - start % 64 + free.trailing_zeros() as u16;
+        (port <= last && (wanted.allowed)(port)).then_some(port)
     }
 
     /// A free port from `first` to `last` whose bit is in `mask`: the first from a random one on, round the end.
