@@ -157,11 +157,14 @@ impl SessionTable {
         self.index.home(&self.key(domain, tuple))
     }
 
-    /// Shows the places of the sessions that will be made next, at most 16 of them: for asking the processor for them.
-    pub fn upcoming(&self, count: usize, mut show: impl FnMut(&Slot)) {
-        let mut numbers = [u32::MAX; 16];
-        self.turns.lock().free.upcoming(numbers.get_mut(..count.min(16)).unwrap_or_default());
-        numbers.iter().filter_map(|number| self.slots.get(*number as usize)).for_each(&mut show);
+    /// Puts the numbers of the slots that sessions will be made in next into `numbers`, as many as there are.
+    pub fn upcoming(&self, numbers: &mut [u32]) {
+        self.turns.lock().free.upcoming(numbers);
+    }
+
+    /// A slot: for asking the processor for it ahead of time.
+    pub fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(number as usize)
     }
 
     /// The session of a packet with `tuple` in `domain` (see [`super::session_domain`]). `None` also if the packet is a SYN

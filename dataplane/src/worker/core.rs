@@ -12,18 +12,16 @@ use std::sync::Arc;
 
 use weir_config::MacAddress;
 
-use crate::chain::{Lane, LastWay, Scope};
+use crate::chain::{Lane, LastWay};
 use crate::decision::{
     Domain, DropReason, MeterCache, MeterId, MeterTable, Nanos, PathBuilder, PortId, ScopeId, SessionId,
-    Tuple,
 };
-use crate::flow::table::{milliseconds, prefetch, prefetch_line};
+use crate::flow::table::milliseconds;
 use crate::flow::{Flows, Ops, Outcome, Program, Rewrite};
 use crate::frame::{Frame, FrameCache};
 use crate::l3::NeighbourAction;
 use crate::l3::icmp::RateLimiter;
 use crate::packet::Meta;
-use crate::session::session_domain;
 use crate::snapshot::Snapshot;
 
 use super::admit::{Admitted, Ingress};
@@ -37,7 +35,7 @@ use super::stage::Stage;
 
 /// Frames that are admitted before they are passed. Enough for what was prefetched to arrive; few enough that their
 /// headers, often 2048 bytes apart and so in few sets of the first-level cache, are still there.
-const STRIDE: usize = 16;
+pub(super) const STRIDE: usize = 16;
 /// How long a flow without packets is kept.
 const FLOW_IDLE_MS: u32 = 10_000;
 /// Time in which the whole flow table is swept once.
@@ -164,52 +162,11 @@ impl Core {
             if others > 0 {
                 self.admit_others(snapshot, &mut ingress, frames, work, &mut admitted);
             }
-            if work.iter().any(|work| work.tag.is(Kind::Flow)) {
-                self.look_ahead(snapshot, work);
-            }
-            self.pass_all(&under, &mut burst, work, &admitted);
+            let ahead = self.begin_ahead(snapshot, work);
+            self.pass_all(&under, &mut burst, work, &admitted, ahead);
         }
         drop(burst);
         (self.work, self.admitted) = (work, admitted);
-    }
-
-    /// Asks for what walks will read, if a stride begins with a new flow: most others are new then too.
-    #[inline(never)]
-    fn look_ahead(&self, snapshot: &Snapshot, work: &[Work]) {
-        let compact = &self.flows.compact;
-        let flows = || work.iter().filter(|work| work.tag.is(Kind::Flow));
-        let is_new = |work: &&Work| compact.entry(compact.find(work.hash, &work.odd_key())).is_none();
-        if !flows().next().is_some_and(|work| is_new(&work)) {
-            return;
-        }
-        // Whatever is not where it most likely is passes for new: nobody waits here for the other lines.
-        let probably_new = |work: &&Work| compact.is_elsewhere(work.hash, &work.odd_key());
-        let chained = |work: &Work| snapshot.pipeline.scope(work.tag.scope()).filter(|scope| scope.chained);
-        let sessions = &snapshot.tables.sessions;
-        let ask = |scope: &Scope, tuple: &Tuple| {
-            if let Some(home) = sessions.home(session_domain(scope.id, scope.domain), tuple) {
-                prefetch(home);
-            }
-        };
-        let mut count = 0;
-        for work in flows().filter(probably_new) {
-            compact.prefetch_others(work.hash, &work.odd_key());
-            let Some(scope) = chained(work) else { continue };
-            let tuple = work.tuple();
-            ask(scope, &tuple);
-            snapshot.pipeline.look_ahead(scope, &tuple, &prefetch_line);
-            count += 1;
-        }
-        if count > 0 {
-            sessions.upcoming(count, prefetch);
-        }
-        for work in flows().filter(probably_new) {
-            let Some(scope) = chained(work) else { continue };
-            let mut tuple = work.tuple();
-            if snapshot.pipeline.foresee(scope, &mut tuple, &prefetch_line) {
-                ask(scope, &tuple.reversed());
-            }
-        }
     }
 
     /// Admits what is not plain, and looks inside what may be for a tunnel.

@@ -2,6 +2,7 @@
 //! and their meaning.
 
 mod admit;
+mod ahead;
 mod announce;
 mod apply;
 mod at_once;

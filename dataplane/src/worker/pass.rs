@@ -11,6 +11,7 @@ use crate::packet::{self, FragmentKind, Meta, tcp_flags};
 use crate::snapshot::Snapshot;
 
 use super::admit::Admitted;
+use super::ahead::Ahead;
 use super::core::Core;
 use super::held::Origin;
 use super::lane::{Kind, View, Work};
@@ -43,10 +44,15 @@ impl Core {
         burst: &mut Drain<'_, Frame>,
         work: &[Work],
         admitted: &[Admitted],
+        mut ahead: Option<Ahead>,
     ) {
+        let all = work;
         let mut parsed = admitted.iter();
         let mut hits = 0;
-        for work in work {
+        for (at, work) in work.iter().enumerate() {
+            if let Some(ahead) = &mut ahead {
+                self.look_ahead(under.snapshot, ahead, all, at);
+            }
             // What was held goes before what comes later: an answer may stand in this very burst.
             if !self.held.is_empty() {
                 self.release_due(under.snapshot);
