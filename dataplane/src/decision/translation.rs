@@ -30,8 +30,10 @@ pub trait Mapping: Debug + Send + Sync {
     fn has_sent_to(&self, remote: Ipv4Addr) -> bool;
 }
 
-/// Which end of a session's first packet is translated.
+/// Which end of a session's first packet is translated. As wide as what stands beside it, so that a [`Translation`] is moved in whole
+/// words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Side {
     /// The source: from inside to outside.
     Source,

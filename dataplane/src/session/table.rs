@@ -203,27 +203,31 @@ impl SessionTable {
     ) -> Result<Created, Refused> {
         let tcp_flags = new.tcp_flags;
         let keys = [self.key(new.domain, new.forward), self.key(new.domain, new.reply)];
-        let mut result = self.insert(&mut new, &keys, now, &settle);
-        // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
-        let again = match result {
-            Ok(Created { new: true, .. }) => false,
-            Ok(_) | Err(Refused::ReplyTaken) => {
-                let [forward, reply] = keys.each_ref().map(|key| self.displace(key, tcp_flags, now));
-                forward || reply
+        let mut tried = false;
+        loop {
+            let result = self.insert(&mut new, &keys, now, &settle);
+            // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
+            let again = match result {
+                Ok(Created { new: true, .. }) => return result,
+                _ if tried => false,
+                Ok(_) | Err(Refused::ReplyTaken) => {
+                    let [forward, reply] = keys.each_ref().map(|key| self.displace(key, tcp_flags, now));
+                    forward || reply
+                }
+                Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
+            };
+            if again {
+                tried = true;
+                continue;
             }
-            Err(Refused::Full) => self.tick(now, FULL_BUDGET) > 0,
-        };
-        if again {
-            result = self.insert(&mut new, &keys, now, &settle);
-        }
-        match result {
-            Ok(Created { new: true, .. }) => {}
-            Ok(_) => settle(&new.translations),
-            Err(_) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+            match result {
+                Ok(_) => settle(&new.translations),
+                Err(_) => {
+                    self.refused.fetch_add(1, Ordering::Relaxed);
+                }
             }
+            return result;
         }
-        result
     }
 
     /// Follows a packet of the session: refreshes it and moves its TCP state. `None` if there is no session any more.
@@ -380,6 +384,7 @@ impl SessionTable {
     }
 
     /// Puts a session into a slot, which then has its translations.
+    #[inline]
     fn insert(
         &self,
         new: &mut NewSession<'_>,

@@ -12,7 +12,7 @@ use super::core::{Core, STRIDE};
 use super::lane::{Kind, Work};
 
 /// How many packets before its own a new flow's lines are asked for; those that follow from what is in them, one packet before.
-const LINES: usize = 2;
+const LINES: usize = 3;
 
 /// How far a stride that begins with a new flow was looked ahead at.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ impl Core {
             return if v4 {
                 self.pass_flow(under, frame, work, key, hash)
             } else {
-                self.reconsider(under, frame, work, None)
+                self.reconsider(under, frame, work, None, false)
             };
         }
         if let Some(shared) = self.flows.route(view.vrf, target) {
@@ -135,7 +135,7 @@ impl Core {
                 }
             }
         }
-        self.reconsider(under, frame, work, Some(Place::Route(view.vrf, target)))
+        self.reconsider(under, frame, work, Some(Place::Route(view.vrf, target)), false)
     }
 
     /// Passes a plain packet by its compact flow. Says whether there was a program that was still right.
@@ -149,7 +149,9 @@ impl Core {
         hash: u64,
     ) -> bool {
         let Self { flows, stage, meters, now, now_ms, .. } = self;
+        let mut new = true;
         if let Some(entry) = flows.compact.find_mut(hash, &key) {
+            new = false;
             if let Some(shared) = flows.programs.get(entry.program) {
                 let current = (shared.generation ^ under.generation) | (entry.epoch ^ under.epoch) == 0;
                 if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {
@@ -176,13 +178,20 @@ impl Core {
                 }
             }
         }
-        self.reconsider(under, frame, work, Some(Place::Compact(key, hash)))
+        self.reconsider(under, frame, work, Some(Place::Compact(key, hash)), new)
     }
 
-    /// A plain packet that is not passed in one piece: the parser looks at it after all. Its outer headers are off. Says
-    /// whether there was a program that was still right.
+    /// A plain packet that is not passed in one piece: the parser looks at it after all. Its outer headers are off. `new`: there is
+    /// nothing in its place. Says whether there was a program that was still right.
     #[inline(never)]
-    fn reconsider(&mut self, under: &Under<'_>, frame: Frame, work: &Work, place: Option<Place>) -> bool {
+    fn reconsider(
+        &mut self,
+        under: &Under<'_>,
+        frame: Frame,
+        work: &Work,
+        place: Option<Place>,
+        new: bool,
+    ) -> bool {
         let plain = work.tag.is(Kind::Flow) && !work.tag.is_odd() && !self.no_short_cuts;
         let mut meta = match plain {
             true => Meta::of_plain(frame.bytes(), &plain_of(work)),
@@ -205,7 +214,7 @@ impl Core {
         };
         // What is replayed in one piece is so from its first packet on.
         let whole = plain || (work.tag.is(Kind::Bridged) && !work.tag.is_odd());
-        self.pass_slowly(under, frame, meta, id, &place, whole.then_some(work))
+        self.pass_slowly(under, frame, meta, id, &place, whole.then_some(work), new)
     }
 
     /// Passes one parsed packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
@@ -254,12 +263,13 @@ impl Core {
                 return true;
             }
         }
-        self.pass_slowly(under, frame, *meta, *scope, place, None)
+        self.pass_slowly(under, frame, *meta, *scope, place, None, false)
     }
 
     /// A packet whose flow has no program, or none that is still right, or one that is not replayed in one piece. `work`: it is
-    /// plain. Says whether its flow had a program that was still right.
+    /// plain. `new`: there is nothing in its place. Says whether its flow had a program that was still right.
     #[inline(never)]
+    #[allow(clippy::too_many_arguments)]
     fn pass_slowly(
         &mut self,
         under: &Under<'_>,
@@ -268,6 +278,7 @@ impl Core {
         scope_id: ScopeId,
         place: &Place,
         work: Option<&Work>,
+        new: bool,
     ) -> bool {
         let Under { snapshot, replay, generation, epoch } = under;
         let Some(scope) = snapshot.pipeline.scope(scope_id) else {
@@ -280,7 +291,7 @@ impl Core {
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way };
         let stamp = Stamp { generation: *generation, epoch: *epoch, now_ms: self.now_ms };
         let watched = meta.tcp_flags & WATCHED != 0;
-        let cached = self.flows.get(place);
+        let cached = if new { None } else { self.flows.get(place) };
         let right = cached.filter(|cached| {
             cached.generation == *generation && !(watched && cached.program.ops.contains(Ops::WATCH_TCP))
         });
@@ -386,7 +397,7 @@ impl Core {
             return self.drop_frame(frame, DropReason::NotConfigured);
         };
         let place = self.place(&snapshot.tables, known, frame.bytes(), &mut meta);
-        if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place, None) {
+        if self.pass_slowly(&Under::new(snapshot), frame, meta, scope, &place, None, false) {
             self.counters.flow_hits.add(1);
         }
     }
