@@ -55,15 +55,17 @@ pub struct NewSession<'a> {
     pub translations: Translations,
 }
 
-/// What a creation made.
+/// What a creation made. In this order, so that where a `Result` has it, no reason shares bytes with a part of the number, which would
+/// be read in pieces then, and late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Created {
-    /// The session.
-    pub id: SessionId,
     /// The packet's direction in it: [`Direction::Forward`], unless another worker was first with the other direction.
     pub direction: Direction,
     /// False if another worker was first: the session is that worker's.
     pub new: bool,
+    /// The session.
+    pub id: SessionId,
 }
 
 /// Why no session was made.

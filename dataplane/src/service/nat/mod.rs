@@ -83,6 +83,24 @@ struct Dnat {
     from: Matcher,
 }
 
+/// What becomes of a source.
+struct Source {
+    /// Why nothing does.
+    refused: Option<DropReason>,
+    /// What it is translated by; `None` if it keeps what it has.
+    mapping: Option<Arc<dyn Mapping>>,
+    /// By which rule.
+    rule: u64,
+}
+
+impl Source {
+    const KEPT: Self = Self { refused: None, mapping: None, rule: 0 };
+
+    fn refused(reason: DropReason) -> Self {
+        Self { refused: Some(reason), ..Self::KEPT }
+    }
+}
+
 /// A destination that a rule gives for good.
 #[derive(Debug)]
 struct Forwarding {
@@ -165,11 +183,11 @@ impl Nat {
             None => self.hairpin(vrf, flow.meta, tuple).map(|binding| -> Arc<dyn Mapping> { binding }),
         };
         let beyond = destination.as_ref().map_or(tuple.destination, |mapping| mapping.inside().0.into());
-        let source = match self.source(vrf, flow, tuple, destination.is_some(), beyond) {
-            Ok(source) => source,
-            Err(reason) => return Step::Drop(reason),
-        };
-        if source.is_none() && destination.is_none() {
+        let source = self.source(vrf, flow, tuple, destination.is_some(), beyond);
+        if let Some(reason) = source.refused {
+            return Step::Drop(reason);
+        }
+        if source.mapping.is_none() && destination.is_none() {
             return Step::Continue;
         }
         let later = flow.meta.fragment == FragmentKind::Later;
@@ -177,7 +195,7 @@ impl Nat {
             return Step::Drop(DropReason::NatNoSession);
         }
         if let Some(mapping) = destination {
-            let seen = source.as_ref().map(|(mapping, _)| IpAddr::V4(mapping.outside().0));
+            let seen = source.mapping.as_ref().map(|mapping| IpAddr::V4(mapping.outside().0));
             let translation = Translation { rule: mapping.rule(), mapping, side: Side::Destination };
             let IpAddr::V4(seen) = seen.unwrap_or(tuple.source) else { return Step::Continue };
             if !self.lets_in(&translation, seen) {
@@ -188,10 +206,10 @@ impl Nat {
             set(path, Side::Destination, ip, port);
             path.translate(translation.mapping, translation.side, translation.rule);
         }
-        if let Some((mapping, rule)) = source {
+        if let Some(mapping) = source.mapping {
             let (ip, port) = mapping.outside();
             set(path, Side::Source, ip, port);
-            path.translate(mapping, Side::Source, rule);
+            path.translate(mapping, Side::Source, source.rule);
         }
         path.set_timeouts(self.timeouts);
         Step::Continue
@@ -216,7 +234,7 @@ impl Nat {
         self.has_rule(binding.rule()).then_some(binding)
     }
 
-    /// The binding that the source gets, and by which rule; `None` if it keeps what it has. `redirected` is a packet whose
+    /// The binding that the source gets, and by which rule. `redirected` is a packet whose
     /// destination is translated; `beyond` is where it goes then.
     fn source(
         &self,
@@ -225,33 +243,35 @@ impl Nat {
         tuple: &Tuple,
         redirected: bool,
         beyond: IpAddr,
-    ) -> Result<Option<(Arc<dyn Mapping>, u64)>, DropReason> {
+    ) -> Source {
         let Some(rule) = self.snat.iter().find(|rule| rule.matcher.matches(flow, Some(tuple))) else {
-            return Ok(None);
+            return Source::KEPT;
         };
         // What comes from outside to a forwarded port keeps its source. Who goes out and comes back does not: a host that the
         // rule names, or one behind the interface that the packet leaves by.
         let turns = || flow.ways.way(beyond).is_some_and(|way| way.scope == flow.scope);
         if redirected && !rule.names_sources && !turns() {
-            return Ok(None);
+            return Source::KEPT;
         }
         let (pool, via) = match &rule.target {
-            Target::Exempt => return Ok(None),
+            Target::Exempt => return Source::KEPT,
             Target::Pool(pool) => (pool, None),
             Target::Masquerade(pool) => {
                 // Without a way, the forwarding says so.
-                let Some(way) = flow.ways.way(beyond) else { return Ok(None) };
+                let Some(way) = flow.ways.way(beyond) else { return Source::KEPT };
                 // RFC 4787 REQ-9: hairpinning is by the external address, and that is the one it came to.
                 let hairpin = redirected && flow.ways.owns(tuple.destination);
                 let address = if hairpin { Some(tuple.destination) } else { way.source };
-                let Some(IpAddr::V4(address)) = address else { return Err(DropReason::NatNoAddress) };
+                let Some(IpAddr::V4(address)) = address else {
+                    return Source::refused(DropReason::NatNoAddress);
+                };
                 (pool, Some(address))
             }
         };
         if !is_translatable(flow.meta, tuple) {
-            return Err(DropReason::NatUntranslatable);
+            return Source::refused(DropReason::NatUntranslatable);
         }
-        let IpAddr::V4(ip) = tuple.source else { return Ok(None) };
+        let IpAddr::V4(ip) = tuple.source else { return Source::KEPT };
         let request = Request {
             vrf,
             pool,
@@ -268,8 +288,10 @@ impl Nat {
             reserved: &self.reserved,
             now: flow.now,
         };
-        let binding = self.table.outbound(&request)?;
-        Ok(Some((binding, rule.id)))
+        match self.table.outbound(&request) {
+            Ok(binding) => Source { refused: None, mapping: Some(binding), rule: rule.id },
+            Err(reason) => Source::refused(reason),
+        }
     }
 
     /// The binding that a new flow will most likely want. Most translators have one pool.

@@ -117,21 +117,32 @@ impl Wanted<'_> {
     }
 }
 
-/// A port of an address, given to one owner. Dropping it gives the port back.
+/// A port of an address, given to one owner. Dropping it gives the port back. In this order, so that where a `Result` has it, no
+/// reason shares bytes with a part of something wider, which would be read in pieces then, and late.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Lease {
     pub(super) address: Arc<ExternalAddress>,
-    pub(super) space: usize,
-    pub(super) port: u16,
-    pub(super) owner: Owner,
+    space: u8,
     /// Whether anybody has heard of it, so that it has to rest.
     pub(super) known: std::sync::atomic::AtomicBool,
+    pub(super) port: u16,
+    pub(super) owner: Owner,
+}
+
+const _: () = assert!(size_of::<Lease>() == 16);
+
+impl Lease {
+    /// The number of the protocol's space.
+    pub(super) fn space(&self) -> usize {
+        self.space.into()
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let rest = *self.known.get_mut();
-        self.address.give_back(self.space, self.port, self.owner, rest);
+        self.address.give_back(self.space(), self.port, self.owner, rest);
     }
 }
 
@@ -144,6 +155,7 @@ impl ExternalAddress {
     /// Hands out a port of a protocol. `None` if none is free.
     pub(super) fn lease(self: &Arc<Self>, space: usize, wanted: &Wanted<'_>) -> Option<Lease> {
         let port = self.spaces.get(space)?.lock().take(wanted, self.clock.load(Ordering::Relaxed))?;
+        let space = u8::try_from(space).ok()?;
         Some(Lease { address: Arc::clone(self), space, port, owner: wanted.owner, known: false.into() })
     }
 

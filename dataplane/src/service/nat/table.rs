@@ -288,7 +288,7 @@ impl Inner {
     ) -> Option<Arc<Binding>> {
         let own = |binding: &Arc<Binding>| {
             let lease = &binding.lease;
-            Arc::ptr_eq(&lease.address, address) && (lease.space, lease.port) == (space, port)
+            Arc::ptr_eq(&lease.address, address) && (lease.space(), lease.port) == (space, port)
         };
         self.held(address.owner(space, port)?).filter(own)
     }
