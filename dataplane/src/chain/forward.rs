@@ -49,12 +49,7 @@ impl Walker<'_> {
         }
         let result = match scope.domain {
             Domain::Vrf(_) | Domain::Hop(_) => match (self.pipeline.vrf_of(scope), tuple) {
-                (Some(vrf), Some(tuple)) => {
-                    self.route_again(vrf, tuple.destination, hash, now).map(|mut program| {
-                        program.ops |= Ops::DECREMENT_TTL;
-                        program
-                    })
-                }
+                (Some(vrf), Some(tuple)) => self.route_again(vrf, tuple.destination, hash, now),
                 (Some(_), None) => Err(DropReason::UnsupportedEtherType),
                 (None, _) => Err(DropReason::HopStray),
             },
@@ -153,7 +148,7 @@ impl Walker<'_> {
         }
     }
 
-    /// As [`route`](Self::route), without asking again what the flow before asked.
+    /// As [`route`](Self::route), for what is forwarded, without asking again what the flow before asked.
     fn route_again(
         &self,
         vrf: VrfId,
@@ -161,16 +156,18 @@ impl Walker<'_> {
         hash: impl Fn() -> u64,
         now: Nanos,
     ) -> Result<Program, DropReason> {
-        let (Some(last), Some(known)) = (self.last_way, self.pipeline.vrf(vrf)) else {
-            return self.route(vrf, destination, hash(), now);
+        let route = || {
+            self.route(vrf, destination, hash(), now)
+                .map(|program| Program { ops: program.ops | Ops::DECREMENT_TTL, ..program })
         };
+        let (Some(last), Some(known)) = (self.last_way, self.pipeline.vrf(vrf)) else { return route() };
         let target = known.fib.lookup_number(destination);
         if let Ok(last) = last.try_borrow() {
             if let Some((_, _, program)) = last.way.filter(|way| (way.0, way.1) == (vrf, target)) {
                 return Ok(program);
             }
         }
-        let program = self.route(vrf, destination, hash(), now)?;
+        let program = route()?;
         let direct = known.direct.get(target as usize).copied().unwrap_or(false);
         if direct && !self.spreads(&program) {
             if let Ok(mut last) = last.try_borrow_mut() {

@@ -52,16 +52,18 @@ impl Walk {
     }
 }
 
-/// How a packet relates to what is known.
+/// How a packet relates to what is known. In this order, so that where a `Result` has it, a refusal shares no bytes with a part of
+/// something wider, which would be read in pieces then, and late.
+#[repr(C)]
 pub(super) struct Relation {
     pub(super) direction: Direction,
     pub(super) established: bool,
-    pub(super) chain: Option<ChainId>,
-    /// The segment of the chain that it comes to.
-    pub(super) segment: usize,
-    pub(super) session: Option<SessionId>,
     /// An ICMP error about a session: passes as part of it, and makes none of its own.
     pub(super) related: bool,
+    pub(super) chain: Option<ChainId>,
+    pub(super) session: Option<SessionId>,
+    /// The segment of the chain that it comes to.
+    pub(super) segment: usize,
     /// The session's.
     pub(super) translations: Translations,
 }
