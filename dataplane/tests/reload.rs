@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Lab, config};
+use weir_dataplane::decision::VrfId;
 use weir_dataplane::packet::builder::Packet;
 
 const ALICE: &str = "02:00:00:00:00:0a";
@@ -102,4 +103,17 @@ fn neighbours_of_an_interface_that_is_routed_no_more_are_forgotten() {
     assert_eq!(neighbours(&lab).len(), 2);
     lab.engine.apply(&config(&router("bridge = \"lan\"", ALICE))).unwrap();
     assert_eq!(neighbours(&lab).len(), 1);
+}
+
+#[test]
+fn routes_that_stay_are_compiled_once() {
+    let mut lab = Lab::new(&router(ROUTED, ALICE));
+    let fib = |lab: &Lab| std::sync::Arc::as_ptr(&lab.engine.snapshot().pipeline.vrf(VrfId(0)).unwrap().fib);
+    let first = fib(&lab);
+    for mac in [BOB, ALICE, BOB] {
+        lab.engine.apply(&config(&router(ROUTED, mac))).unwrap();
+        assert_eq!(fib(&lab), first);
+    }
+    lab.engine.apply(&config(&router("bridge = \"lan\"", ALICE))).unwrap();
+    assert_ne!(fib(&lab), first);
 }
