@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use weir_dataplane::packet::builder::Packet;
 
-/// weir's own MAC addresses.
-pub(crate) const LAN: &str = "02:00:00:00:01:00";
-pub(crate) const WAN: &str = "02:00:00:00:02:00";
+pub(crate) use super::bed::{LAN, WAN};
+
+/// weir's own MAC address on `blue`.
 pub(crate) const BLUE: &str = "02:00:00:00:03:00";
 /// weir's inner MAC address in the routed tunnel, and the far end's.
 pub(crate) const INNER: &str = "02:00:00:00:04:00";
