@@ -6,12 +6,8 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::Instant;
 
-use weir_bench::rules::{Generator, Kind};
-use weir_config::{MacAddress, Match};
-use weir_dataplane::decision::{Direction, Domain, FlowView, Matcher, Rule, RuleSet, ScopeId, Tuple, VrfId};
-use weir_dataplane::packet::{L3, Meta, PacketFlags};
-
-const PACKETS: usize = 30_000;
+use weir_bench::rules::{Kind, input, view};
+use weir_dataplane::decision::{FlowView, Matcher, Rule, RuleSet, Tuple};
 
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,13 +29,11 @@ fn main() -> std::io::Result<()> {
 }
 
 fn measure(kind: Kind, v6: bool, size: usize) -> String {
-    let mut generator = Generator::new(kind, v6, size, 7 + size as u64);
-    let matches = generator.rules(size);
+    let (matches, packets) = input(kind, v6, size, 7 + size as u64);
     let rules: Vec<Rule<'_>> = matches.iter().map(|matches| Rule { scopes: None, matches }).collect();
     let start = Instant::now();
     let set = RuleSet::build(&rules);
     let compile = start.elapsed();
-    let packets = packets(&mut generator, &matches, v6);
     let views: Vec<FlowView<'_>> = packets.iter().map(|(meta, tuple)| view(meta, tuple)).collect();
     let matchers: Vec<Matcher> = matches.iter().map(Matcher::new).collect();
     let mut linear = 0;
@@ -77,35 +71,4 @@ fn fastest(views: &[FlowView<'_>], ask: impl Fn(&FlowView<'_>, Option<&Tuple>) -
         best = best.min(start.elapsed().as_nanos() as f64 / views.len() as f64);
     }
     best
-}
-
-fn packets(generator: &mut Generator, rules: &[Match], v6: bool) -> Vec<(Meta, Tuple)> {
-    let mut numbers = weir_bench::rules::Numbers::new(1);
-    let other = Match::default();
-    (0..PACKETS)
-        .map(|_| {
-            let rule =
-                if numbers.chance(90) { &rules[numbers.below(rules.len() as u64) as usize] } else { &other };
-            let (source, destination, protocol, source_port, destination_port) = generator.packet(rule);
-            let l3 = if v6 { L3::V6 } else { L3::V4 };
-            let meta = Meta { l3, protocol, flags: PacketFlags::TRANSPORT, tcp_flags: 2, ..Meta::default() };
-            (meta, Tuple { source, destination, protocol, source_port, destination_port })
-        })
-        .collect()
-}
-
-fn view<'a>(meta: &'a Meta, tuple: &'a Tuple) -> FlowView<'a> {
-    FlowView {
-        scope: ScopeId(1),
-        domain: Domain::Vrf(VrfId(0)),
-        ether_source: MacAddress::default(),
-        ether_destination: MacAddress::default(),
-        tuple: Some(tuple),
-        meta,
-        direction: Direction::Forward,
-        established: false,
-        now: 1,
-        translations: weir_dataplane::decision::Translations::none(),
-        ways: &weir_dataplane::decision::NoWays,
-    }
 }

@@ -5,7 +5,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use weir_config::{Match, PortRange};
+use weir_config::{MacAddress, Match, PortRange};
+use weir_dataplane::decision::{Direction, Domain, FlowView, NoWays, ScopeId, Translations, Tuple, VrfId};
+use weir_dataplane::packet::{L3, Meta, PacketFlags, tcp_flags};
+
+/// Different packets.
+const PACKETS: usize = 30_000;
 
 /// A small generator of numbers (SplitMix64), so that a seed means the same everywhere.
 #[derive(Clone, Debug)]
@@ -226,4 +231,47 @@ impl Generator {
 
 fn ones(len: u8) -> u128 {
     if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) }
+}
+
+/// `size` rules, and packets for them: the same for the same seed.
+pub fn input(kind: Kind, v6: bool, size: usize, seed: u64) -> (Vec<Match>, Vec<(Meta, Tuple)>) {
+    let mut generator = Generator::new(kind, v6, size, seed);
+    let matches = generator.rules(size);
+    let packets = packets(&mut generator, &matches, v6, seed);
+    (matches, packets)
+}
+
+/// Nine of ten made from some rule.
+fn packets(generator: &mut Generator, rules: &[Match], v6: bool, seed: u64) -> Vec<(Meta, Tuple)> {
+    let mut numbers = Numbers::new(seed);
+    let other = Match::default();
+    let l3 = if v6 { L3::V6 } else { L3::V4 };
+    (0..PACKETS)
+        .map(|_| {
+            let from_rule = numbers.chance(90);
+            let rule = rules.get(numbers.below(rules.len() as u64) as usize).filter(|_| from_rule);
+            let (source, destination, protocol, source_port, destination_port) =
+                generator.packet(rule.unwrap_or(&other));
+            let flags = PacketFlags::TRANSPORT;
+            let meta = Meta { l3, protocol, flags, tcp_flags: tcp_flags::SYN, ..Meta::default() };
+            (meta, Tuple { source, destination, protocol, source_port, destination_port })
+        })
+        .collect()
+}
+
+/// A packet as a rule set is asked about it.
+pub fn view<'a>(meta: &'a Meta, tuple: &'a Tuple) -> FlowView<'a> {
+    FlowView {
+        scope: ScopeId(1),
+        domain: Domain::Vrf(VrfId(0)),
+        ether_source: MacAddress::default(),
+        ether_destination: MacAddress::default(),
+        tuple: Some(tuple),
+        meta,
+        direction: Direction::Forward,
+        established: false,
+        now: 1,
+        translations: Translations::none(),
+        ways: &NoWays,
+    }
 }

@@ -49,6 +49,31 @@ impl<'a> DeviceName<'a> {
     }
 }
 
+/// One end of a memif.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemifEnd<'a> {
+    /// Whether it listens on the socket.
+    pub(crate) server: bool,
+    /// The socket, and whether its name is abstract: in no file system.
+    pub(crate) socket: (&'a str, bool),
+}
+
+/// What the arguments of a virtual device say of it if it is a memif, with what DPDK takes for those that are not given.
+pub(crate) fn memif_end(arguments: &str) -> Option<MemifEnd<'_>> {
+    let mut words = arguments.split(',');
+    words.next().filter(|name| name.starts_with("net_memif"))?;
+    let mut end = MemifEnd { server: false, socket: ("/run/memif.sock", true) };
+    for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        match key {
+            "role" => end.server = matches!(value, "server" | "master"),
+            "socket" => end.socket.0 = value,
+            "socket-abstract" => end.socket.1 = value != "no",
+            _ => {}
+        }
+    }
+    Some(end)
+}
+
 /// The text of `port.device`, taken apart.
 pub(crate) fn read(text: &str) -> Parsed<DeviceName<'_>> {
     if let Some(address) = text.strip_prefix("pci:") {
@@ -132,6 +157,15 @@ fn is_pci_address(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ends_of_a_memif_are_told_apart() {
+        let end = |arguments| memif_end(arguments).map(|end| (end.server, end.socket.0, end.socket.1));
+        assert_eq!(end("net_memif0"), Some((false, "/run/memif.sock", true)));
+        assert_eq!(end("net_memif7,id=1,role=server,socket=/a"), Some((true, "/a", true)));
+        assert_eq!(end("net_memif7,socket=/a,socket-abstract=no,role=client"), Some((false, "/a", false)));
+        assert_eq!(end("net_vhost0,iface=/a,role=server"), None);
+    }
 
     #[test]
     fn a_device_is_a_netdev_a_pci_address_or_a_variable() {

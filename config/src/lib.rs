@@ -37,7 +37,6 @@ pub use load::{
 };
 pub use mac::{MacAddress, MacAddressError};
 pub use model::*;
-pub use nat::{AddressRange, DEFAULT_NAT_PORTS, DnatRule, Filtering, Nat, NatTimeouts, SnatRule, SnatTarget};
 pub use node::Identity;
 pub use render::to_json;
 pub use schema::{manual, reference, schema};

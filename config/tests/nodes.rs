@@ -185,6 +185,30 @@ fn a_virtual_device_is_for_dedicated_ports() {
 }
 
 #[test]
+fn the_two_ends_of_a_memif_are_not_both_ours() {
+    let ports = |first: &str, second: &str| {
+        let port = |name: &str, arguments: &str| {
+            format!("[port.{name}]\ndevice = \"vdev:net_memif{arguments}\"\nmode = \"dedicated\"\n")
+        };
+        load_str("weir.toml", &(port("b", first) + &port("a", second)))
+    };
+    let error = ports("0,role=server,socket=/a", "1,id=0,socket=/a").unwrap_err().to_string();
+    let place = "weir.toml:5:10: error[conflicting-keys]: ports `b` and `a` are the two ends of memif `/a`";
+    assert!(error.contains(place), "{error}");
+    assert!(error.contains("weir.toml:2:10: the other end"), "{error}");
+    let error = ports("0", "1,role=master").unwrap_err().to_string();
+    assert!(error.contains("the two ends of memif `/run/memif.sock`"), "{error}");
+    for (first, second) in [
+        ("0,role=server,id=0,socket=/a", "1,role=server,id=1,socket=/a"),
+        ("0,role=client,id=0,socket=/a", "1,role=client,id=1,socket=/a"),
+        ("0,role=server,socket=/a", "1,role=client,socket=/b"),
+        ("0,role=server,socket=/a", "1,role=client,socket=/a,socket-abstract=no"),
+    ] {
+        assert!(ports(first, second).is_ok(), "{first} {second}");
+    }
+}
+
+#[test]
 fn the_queues_of_a_network_device_are_not_chosen_here() {
     let loaded = load_str("weir.toml", "[port.a]\ndevice = \"eth1\"\nqueues = 4\n").unwrap();
     let warning = loaded.warnings.iter().find(|d| d.line == 3).unwrap();

@@ -5,44 +5,27 @@
 mod common;
 
 use common::Lab;
+use common::bed::{ALICE, BOB, LAN, WAN, back, bridge, neighbour, out, route, routed, router, through};
 use weir_dataplane::packet::builder::Packet;
 
-const ALICE: &str = "02:00:00:00:00:0a";
-const BOB: &str = "02:00:00:00:00:0b";
-
-const TRUNK: &str = r#"
-[port.trunk]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.trunk.vlan.100]
-addresses = ["10.3.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["10.2.0.1/24"]
-[[neighbour]]
-port = "wan"
-ip = "10.2.0.2"
-mac = "02:00:00:00:00:0b"
-"#;
-
-fn to_bob() -> Packet {
-    Packet::ethernet(ALICE, "02:00:00:00:01:00")
+fn trunk() -> String {
+    let tagged = "[port.lan.vlan.100]\naddresses = [\"10.3.0.1/24\"]\n";
+    router() + tagged
 }
 
 /// A flow's key has no VLAN tags: a second tag is another network even if the flow without it is cached.
 #[test]
 fn a_second_vlan_tag_on_a_routed_interface_is_unknown_even_if_the_flow_is_cached() {
-    let mut lab = Lab::new(TRUNK);
-    let single = to_bob().vlan(100).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
-    let double = to_bob().vlan(100).vlan(200).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
-    lab.inject("trunk", &double);
+    let mut lab = Lab::new(&trunk());
+    let single = Packet::ethernet(ALICE, LAN).vlan(100).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
+    let double =
+        Packet::ethernet(ALICE, LAN).vlan(100).vlan(200).ipv4("10.3.0.2", "10.2.0.2").udp(1, 2).build();
+    lab.inject("lan", &double);
     assert_eq!(lab.take(), []);
-    lab.inject("trunk", &single);
-    lab.inject("trunk", &single);
+    lab.inject("lan", &single);
+    lab.inject("lan", &single);
     assert_eq!(lab.take().len(), 2);
-    lab.inject("trunk", &double);
+    lab.inject("lan", &double);
     assert_eq!(lab.take(), []);
     assert_eq!(lab.counters().dropped, [("unknown_vlan", 2)].into());
 }
@@ -50,36 +33,30 @@ fn a_second_vlan_tag_on_a_routed_interface_is_unknown_even_if_the_flow_is_cached
 /// IEEE 802.1Q clause 6.9.1: a frame whose tag carries VLAN id 0 is untagged but for its priority.
 #[test]
 fn a_priority_tag_is_no_vlan() {
-    let mut lab = Lab::new(TRUNK);
-    let tagged = to_bob().vlan(0).ipv4("10.1.0.2", "10.2.0.2").udp(1, 2).build();
-    lab.inject("trunk", &tagged);
-    lab.inject("trunk", &tagged);
+    let mut lab = Lab::new(&trunk());
+    let tagged = out().vlan(0).udp(1, 2).build();
+    lab.inject("lan", &tagged);
+    lab.inject("lan", &tagged);
     let sent = lab.take();
     assert_eq!(sent.len(), 2);
     assert_eq!(sent[0].1[12..14], [8, 0], "the tag is gone");
 }
 
-const TWO_VRFS: &str = r#"
-[vrf.red]
-[vrf.blue]
-[port.underlay]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["192.0.2.1/24"]
-[port.tenant]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-vrf = "red"
-addresses = ["10.9.0.1/24"]
-[port.pods]
-mode = "dedicated"
-mac = "02:00:00:00:03:00"
-vrf = "blue"
-addresses = ["10.1.0.1/24"]
-[[neighbour]]
-port = "pods"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
+fn two_vrfs() -> String {
+    [
+        "[vrf.red]\n[vrf.blue]\n",
+        &routed("underlay", LAN, &["192.0.2.1/24"]),
+        &routed("tenant", WAN, &["10.9.0.1/24"]),
+        "vrf = \"red\"\n",
+        &routed("pods", "02:00:00:00:03:00", &["10.1.0.1/24"]),
+        "vrf = \"blue\"\n",
+        &neighbour("pods", "10.1.0.2", ALICE),
+        TUNNEL,
+    ]
+    .concat()
+}
+
+const TUNNEL: &str = r#"
 [tunnel.t.vxlan]
 local = "192.0.2.1"
 remote = "192.0.2.2"
@@ -92,7 +69,7 @@ remote-mac = "02:00:00:00:04:01"
 /// RFC 7348 section 7: whoever can send to a VTEP can inject frames. VRFs share nothing, so another VRF cannot.
 #[test]
 fn a_tunnel_packet_is_taken_only_in_the_vrf_of_its_underlay() {
-    let mut lab = Lab::new(TWO_VRFS);
+    let mut lab = Lab::new(&two_vrfs());
     let inner = Packet::ethernet("02:00:00:00:04:01", "02:00:00:00:04:00")
         .ipv4("10.2.0.2", "10.1.0.2")
         .udp(1, 2)
@@ -100,55 +77,26 @@ fn a_tunnel_packet_is_taken_only_in_the_vrf_of_its_underlay() {
     let outer = |mac: &str| {
         Packet::ethernet(BOB, mac).ipv4("192.0.2.2", "192.0.2.1").udp(50000, 4789).vxlan(100, &inner).build()
     };
-    lab.inject("tenant", &outer("02:00:00:00:02:00"));
+    lab.inject("tenant", &outer(WAN));
     assert!(lab.take().iter().all(|(port, _)| port == "tenant"), "nothing but an ICMP error");
     assert_eq!(lab.counters().dropped, [("no_route", 1)].into());
-    lab.inject("underlay", &outer("02:00:00:00:01:00"));
+    lab.inject("underlay", &outer(LAN));
     let sent = lab.take();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].0, "pods");
 }
 
-const FIREWALL: &str = r#"
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["10.2.0.1/24"]
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "wan"
-ip = "10.2.0.2"
-mac = "02:00:00:00:00:0b"
-[service.edge.firewall]
-default = "drop"
-rules = [{ allow = "any", from = "10.1.0.0/24" }]
-[chain.all]
-hops = ["edge"]
-[[classify]]
-chain = "all"
-"#;
-
 /// RFC 5508 section 4: an error belongs to the session that it quotes. A forged one must not make weir deaf to others.
 #[test]
 fn a_denied_icmp_error_does_not_take_a_genuine_one_with_it() {
-    let mut lab = Lab::new(FIREWALL);
+    let edge = "[service.edge.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"any\", from = \"10.1.0.0/24\" }]\n";
+    let mut lab = Lab::new(&format!("{}{edge}{}", router(), through("edge")));
     let quoted = |port| Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(port, 53).build();
     let error = |port| {
         let quoted = quoted(port);
-        Packet::ethernet(BOB, "02:00:00:00:02:00")
-            .ipv4("10.2.0.2", "10.1.0.2")
-            .icmp(3, 4, [0, 0, 5, 0])
-            .payload(&quoted[14..])
-            .build()
+        back().icmp(3, 4, [0, 0, 5, 0]).payload(&quoted[14..]).build()
     };
-    lab.inject("lan", &to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, 53).build());
+    lab.inject("lan", &out().udp(4000, 53).build());
     assert_eq!(lab.take().len(), 1);
     for _ in 0..3 {
         lab.inject("wan", &error(4001));
@@ -159,23 +107,10 @@ fn a_denied_icmp_error_does_not_take_a_genuine_one_with_it() {
     assert_eq!(lab.counters().dropped, [("firewall_denied", 3)].into());
 }
 
-const BRIDGE: &str = r#"
-[bridge.lan]
-[port.one]
-mode = "dedicated"
-bridge = "lan"
-[port.two]
-mode = "dedicated"
-bridge = "lan"
-[port.three]
-mode = "dedicated"
-bridge = "lan"
-"#;
-
 /// IEEE 802.1Q clause 8.7: the latest frame tells where a station is, also if a flow of its is cached there.
 #[test]
 fn a_station_that_moves_and_comes_back_is_found_where_it_is() {
-    let mut lab = Lab::new(BRIDGE);
+    let mut lab = Lab::new(&bridge());
     let frame = |from, to| Packet::ethernet(from, to).ipv4("10.1.0.1", "10.1.0.2").udp(1, 2).build();
     lab.inject("two", &frame(BOB, ALICE));
     lab.inject("one", &frame(ALICE, BOB));
@@ -189,34 +124,12 @@ fn a_station_that_moves_and_comes_back_is_found_where_it_is() {
     assert_eq!(lab.counters().mac_moves, 2);
 }
 
-const GUARDED: &str = r#"
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["10.2.0.1/24"]
-[[neighbour]]
-port = "wan"
-ip = "10.2.0.2"
-mac = "02:00:00:00:00:0b"
-[service.edge.firewall]
-default = "drop"
-rules = [{ allow = "udp", to-port = 53 }]
-[chain.all]
-hops = ["edge"]
-[[classify]]
-from = "port.lan"
-chain = "all"
-"#;
-
 /// A later fragment of a flow that is known; but whose it is, only the first fragment of its own packet says.
 #[test]
 fn fragments_of_a_known_flow_do_not_walk_and_those_of_another_are_not_taken_for_them() {
-    let mut lab = Lab::new(GUARDED);
-    let packet = |id| to_bob().ipv4("10.1.0.2", "10.2.0.2").identification(id);
+    let edge = "[service.edge.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"udp\", to-port = 53 }]\n";
+    let mut lab = Lab::new(&format!("{}{edge}{}from = \"port.lan\"\n", router(), through("edge")));
+    let packet = |id| out().identification(id);
     let first = |id, port| packet(id).fragment(0, true).udp(4000, port).payload(&[0; 24]).build();
     let later = |id| packet(id).fragment(32, false).protocol(17).payload(&[0; 30]).build();
     for id in 0..8 {
@@ -234,34 +147,15 @@ fn fragments_of_a_known_flow_do_not_walk_and_those_of_another_are_not_taken_for_
     assert_eq!(lab.take().len(), 2);
 }
 
-const NARROW: &str = r#"
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-mtu = 1400
-addresses = ["10.2.0.1/24"]
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "wan"
-ip = "10.2.0.2"
-mac = "02:00:00:00:00:0b"
-[[vrf.default.route]]
-prefix = "10.9.0.0/16"
-via = { ip = "10.2.0.2" }
-"#;
-
 /// Of packets that take the same route each is looked at for its length (RFC 1191 section 4) and its hops (RFC 1812 section 5.3.1).
 #[test]
 fn a_packet_that_is_too_long_or_has_no_hop_left_stops_at_a_cached_route() {
-    let mut lab = Lab::new(NARROW);
-    let packet = |len: usize| to_bob().ipv4("10.1.0.2", "10.9.0.2").udp(1, 2).payload(&vec![7; len]);
+    let narrow = routed("wan", WAN, &["10.2.0.1/24"]) + "mtu = 1400\n";
+    let wide = routed("wan", WAN, &["10.2.0.1/24"]);
+    let mut lab = Lab::new(&(router().replace(&wide, &narrow) + &route("10.9.0.0/16", "10.2.0.2")));
+    let packet = |len: usize| {
+        Packet::ethernet(ALICE, LAN).ipv4("10.1.0.2", "10.9.0.2").udp(1, 2).payload(&vec![7; len])
+    };
     let (short, longest) = (packet(10).build(), packet(1372).build());
     let (long, spent) = (packet(1373).dont_fragment().build(), packet(10).ttl(1).build());
     lab.inject("lan", &short);

@@ -1,106 +1,17 @@
 //! Chains, sessions, firewall, policer and bridge through the whole engine: packets in, packets out, exact counters.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::collections::BTreeMap;
+mod common;
 
+use common::bed::{ALICE, BOB, LAN, back, bridge, out, router, through};
+use common::{Lab, NOWHERE};
 use weir_dataplane::packet::builder::Packet;
-use weir_dataplane::packet::{parse, tcp_flags};
-use weir_dataplane::worker::Engine;
+use weir_dataplane::packet::parse;
+use weir_dataplane::packet::tcp_flags::{ACK, FIN, RST, SYN};
 
-const SECOND: u64 = 1_000_000_000;
-const SYN: u8 = tcp_flags::SYN;
-const ACK: u8 = tcp_flags::ACK;
-
-const ALICE: &str = "02:00:00:00:00:0a";
-const BOB: &str = "02:00:00:00:00:0b";
-
-/// Alice behind `lan`, Bob behind `wan`, a router between them.
-const ROUTER: &str = r#"
-[memory]
-frames = 1024
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["10.2.0.1/24"]
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "wan"
-ip = "10.2.0.2"
-mac = "02:00:00:00:00:0b"
-[chain.all]
-hops = ["hop"]
-[[classify]]
-chain = "all"
-"#;
-
-/// Alice on `one`, Bob on `two`, bridged.
-const BRIDGE: &str = r#"
-[memory]
-frames = 1024
-[bridge.lan]
-[port.one]
-mode = "dedicated"
-bridge = "lan"
-[port.two]
-mode = "dedicated"
-bridge = "lan"
-[port.three]
-mode = "dedicated"
-bridge = "lan"
-[chain.all]
-hops = ["hop"]
-[[classify]]
-from = "bridge.lan"
-chain = "all"
-"#;
-
-struct Lab {
-    engine: Engine,
-}
-
-impl Lab {
-    fn new(base: &str, service: &str) -> Self {
-        let text = format!("{base}\n{service}");
-        let loaded = weir_config::load_str("lab.toml", &text).unwrap_or_else(|error| panic!("{error}"));
-        Self { engine: Engine::new(&loaded.config).unwrap() }
-    }
-
-    /// Sends a frame into a port; the ports that it left by, sorted.
-    fn send(&mut self, port: &str, frame: &Packet) -> Vec<String> {
-        self.engine.inject(port, &frame.build());
-        let mut ports: Vec<String> = self.engine.take_sent().into_iter().map(|(port, _)| port).collect();
-        ports.sort_unstable();
-        ports
-    }
-
-    fn wait(&mut self, seconds: u64) {
-        self.engine.wait(seconds * SECOND);
-    }
-
-    /// Checks that every packet is accounted for, and the drops.
-    fn expect_drops(&self, drops: &[(&'static str, u64)]) {
-        let counters = self.engine.counters();
-        let (entered, left) = counters.balance();
-        assert_eq!(entered, left, "{counters:?}");
-        assert_eq!(counters.dropped, BTreeMap::from_iter(drops.iter().copied()));
-    }
-}
-
-/// From Alice to Bob, routed.
-fn out() -> Packet {
-    Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.2", "10.2.0.2")
-}
-
-/// From Bob to Alice, routed.
-fn back() -> Packet {
-    Packet::ethernet(BOB, "02:00:00:00:02:00").ipv4("10.2.0.2", "10.1.0.2")
+/// A bed whose packets all go through the service `hop`.
+fn lab(bed: &str, service: &str) -> Lab {
+    Lab::new(&format!("{bed}{}{service}", through("hop")))
 }
 
 const OUT_ONLY: &str = r#"
@@ -109,11 +20,9 @@ default = "drop"
 rules = [{ allow = "any", from = "10.1.0.0/24" }]
 "#;
 
-const NOWHERE: [String; 0] = [];
-
 #[test]
 fn replies_pass_a_firewall_and_what_nobody_asked_for_does_not() {
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    let mut lab = lab(&router(), OUT_ONLY);
     assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(SYN)), ["wan"]);
     assert_eq!(lab.send("wan", &back().tcp(80, 4000).flags(SYN | ACK)), ["lan"]);
     assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), ["wan"]);
@@ -133,22 +42,22 @@ fn replies_pass_a_firewall_and_what_nobody_asked_for_does_not() {
 
 #[test]
 fn a_connection_is_cached_only_once_it_is_established() {
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    let mut lab = lab(&router(), OUT_ONLY);
     lab.send("lan", &out().tcp(4000, 80).flags(SYN));
     lab.send("wan", &back().tcp(80, 4000).flags(SYN | ACK));
     assert_eq!(lab.engine.flows(10).len(), 0);
     lab.send("lan", &out().tcp(4000, 80).flags(ACK));
     assert_eq!(lab.engine.flows(10).len(), 1);
-    let before = lab.engine.counters().flow_hits;
+    let before = lab.counters().flow_hits;
     lab.send("lan", &out().tcp(4000, 80).flags(ACK));
-    assert_eq!(lab.engine.counters().flow_hits, before + 1);
-    lab.send("lan", &out().tcp(4000, 80).flags(tcp_flags::FIN | ACK));
-    assert_eq!(lab.engine.counters().flow_hits, before + 1, "a FIN walks");
+    assert_eq!(lab.counters().flow_hits, before + 1);
+    lab.send("lan", &out().tcp(4000, 80).flags(FIN | ACK));
+    assert_eq!(lab.counters().flow_hits, before + 1, "a FIN walks");
 }
 
 #[test]
 fn a_syn_opens_a_connection_after_stray_packets_were_dropped() {
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    let mut lab = lab(&router(), OUT_ONLY);
     for _ in 0..3 {
         assert_eq!(lab.send("lan", &out().tcp(4000, 80).flags(ACK)), NOWHERE);
     }
@@ -160,7 +69,7 @@ fn a_syn_opens_a_connection_after_stray_packets_were_dropped() {
 
 #[test]
 fn a_session_lets_replies_pass_that_were_dropped_before_it() {
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    let mut lab = lab(&router(), OUT_ONLY);
     assert_eq!(lab.send("wan", &back().udp(53, 4000)), NOWHERE);
     assert_eq!(lab.send("lan", &out().udp(4000, 53)), ["wan"]);
     lab.wait(2);
@@ -171,7 +80,7 @@ fn a_session_lets_replies_pass_that_were_dropped_before_it() {
 #[test]
 fn a_session_ends_when_the_clock_jumps_past_its_timeout() {
     // RFC 4787 REQ-5: five minutes for UDP.
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
+    let mut lab = lab(&router(), OUT_ONLY);
     lab.send("lan", &out().udp(4000, 53));
     lab.wait(290);
     assert_eq!(lab.send("wan", &back().udp(53, 4000)), ["lan"]);
@@ -182,9 +91,9 @@ fn a_session_ends_when_the_clock_jumps_past_its_timeout() {
 
 #[test]
 fn an_icmp_error_about_a_session_passes_and_any_other_does_not() {
-    let mut lab = Lab::new(ROUTER, OUT_ONLY);
-    lab.engine.inject("lan", &out().udp(4000, 53).payload(b"question").build());
-    let (_, sent) = lab.engine.take_sent().remove(0);
+    let mut lab = lab(&router(), OUT_ONLY);
+    lab.inject("lan", &out().udp(4000, 53).payload(b"question").build());
+    let (_, sent) = lab.take().remove(0);
     let quoted = &sent[14..];
     assert_eq!(lab.send("wan", &back().icmp(3, 3, [0; 4]).payload(quoted)), ["lan"]);
     let other = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(4001, 53).build();
@@ -195,20 +104,20 @@ fn an_icmp_error_about_a_session_passes_and_any_other_does_not() {
 #[test]
 fn a_rejected_connection_is_answered_with_a_reset() {
     let reject = "[service.hop.firewall]\ndefault = \"reject\"";
-    let mut lab = Lab::new(ROUTER, reject);
-    lab.engine.inject("lan", &out().tcp(4000, 80).flags(SYN).build());
-    let sent = lab.engine.take_sent();
+    let mut lab = lab(&router(), reject);
+    lab.inject("lan", &out().tcp(4000, 80).flags(SYN).build());
+    let sent = lab.take();
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].0, "lan");
     let meta = parse(&sent[0].1).unwrap();
-    assert_eq!(meta.tcp_flags & tcp_flags::RST, tcp_flags::RST);
+    assert_eq!(meta.tcp_flags & RST, RST);
     lab.expect_drops(&[("firewall_rejected", 1)]);
 }
 
 #[test]
 fn later_fragments_follow_their_first() {
-    let mut lab = Lab::new(
-        ROUTER,
+    let mut lab = lab(
+        &router(),
         "[service.hop.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"udp\", to-port = 53 }]",
     );
     let fragment = |port: u16, offset: u16, more| {
@@ -233,13 +142,13 @@ fn a_policer_lets_its_burst_pass_and_then_its_rate() {
         [service.hop.policer]
         rules = [{ rate = "10pps", burst = 5, per = "source", protocol = "udp", to = "10.2.0.0/24" }]
     "#;
-    let mut lab = Lab::new(ROUTER, police);
+    let mut lab = lab(&router(), police);
     let passed =
         |lab: &mut Lab, count| (0..count).map(|_| lab.send("lan", &out().udp(4000, 53)).len()).sum::<usize>();
     assert_eq!(passed(&mut lab, 10), 5);
-    lab.engine.wait(SECOND / 5);
+    lab.wait_ms(200);
     assert_eq!(passed(&mut lab, 10), 2);
-    let other = Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.3", "10.2.0.2").udp(4000, 53);
+    let other = Packet::ethernet(ALICE, LAN).ipv4("10.1.0.3", "10.2.0.2").udp(4000, 53);
     assert_eq!(lab.send("lan", &other), ["wan"], "another source has its own bucket");
     assert_eq!(lab.send("wan", &back().udp(53, 4000)), ["lan"], "no rule matches the reply");
     lab.expect_drops(&[("policed", 13)]);
@@ -247,7 +156,7 @@ fn a_policer_lets_its_burst_pass_and_then_its_rate() {
 
 #[test]
 fn arp_passes_a_firewall_between_bridged_hosts_and_other_traffic_does_not() {
-    let mut lab = Lab::new(BRIDGE, "[service.hop.firewall]\ndefault = \"drop\"");
+    let mut lab = lab(&bridge(), "[service.hop.firewall]\ndefault = \"drop\"");
     let arp = Packet::ethernet(ALICE, "ff:ff:ff:ff:ff:ff")
         .ether_type(0x0806)
         .payload(&[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 10, 10, 1, 0, 1, 0, 0, 0, 0, 0, 0, 10, 1, 0, 2]);
@@ -262,8 +171,8 @@ fn arp_passes_a_firewall_between_bridged_hosts_and_other_traffic_does_not() {
 
 #[test]
 fn what_a_chain_dropped_stays_dropped_when_bridge_entries_move() {
-    let mut lab = Lab::new(
-        BRIDGE,
+    let mut lab = lab(
+        &bridge(),
         "[service.hop.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"udp\", to-port = 53 }]",
     );
     let denied = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.1", "10.1.0.2").udp(4000, 80);
@@ -271,14 +180,14 @@ fn what_a_chain_dropped_stays_dropped_when_bridge_entries_move() {
     assert_eq!(lab.send("two", &answer), ["one", "three"]);
     assert_eq!(lab.send("one", &denied), NOWHERE);
     assert_eq!(lab.send("three", &answer), ["one"], "Bob moved");
-    assert_eq!(lab.engine.counters().mac_moves, 1);
+    assert_eq!(lab.counters().mac_moves, 1);
     assert_eq!(lab.send("one", &denied), NOWHERE);
     lab.expect_drops(&[("firewall_denied", 2)]);
 }
 
 #[test]
 fn a_bridge_learns_and_cached_flows_follow_an_address_that_moves() {
-    let mut lab = Lab::new(BRIDGE, "[service.hop.firewall]\ndefault = \"allow\"");
+    let mut lab = lab(&bridge(), "[service.hop.firewall]\ndefault = \"allow\"");
     let ask = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.1", "10.1.0.2").udp(4000, 53);
     let answer = Packet::ethernet(BOB, ALICE).ipv4("10.1.0.2", "10.1.0.1").udp(53, 4000);
     assert_eq!(lab.send("one", &ask), ["three", "two"]);
@@ -295,8 +204,6 @@ fn a_bridge_learns_and_cached_flows_follow_an_address_that_moves() {
 #[test]
 fn an_answer_to_a_bridged_packet_goes_back_with_its_tags() {
     let trunk = r#"
-        [memory]
-        frames = 1024
         [bridge.lan]
         [port.one]
         mode = "dedicated"
@@ -305,22 +212,18 @@ fn an_answer_to_a_bridged_packet_goes_back_with_its_tags() {
         [port.two]
         mode = "dedicated"
         bridge = "lan"
-        [chain.all]
-        hops = ["hop"]
-        [[classify]]
-        chain = "all"
     "#;
-    let mut lab = Lab::new(trunk, "[service.hop.firewall]\ndefault = \"reject\"");
+    let mut lab = lab(trunk, "[service.hop.firewall]\ndefault = \"reject\"");
     let tagged = |tags: &[u16]| {
         let packet = tags.iter().fold(Packet::ethernet(ALICE, BOB), |packet, tag| packet.vlan(*tag));
         packet.ipv4("10.1.0.1", "10.1.0.2").tcp(4000, 80).flags(SYN).build()
     };
     for tags in [&[100][..], &[100, 200]] {
-        lab.engine.inject("one", &tagged(tags));
-        let sent = lab.engine.take_sent();
+        lab.inject("one", &tagged(tags));
+        let sent = lab.take();
         let meta = parse(&sent[0].1).unwrap();
         assert_eq!(sent[0].0, "one");
-        assert_eq!(meta.tcp_flags & tcp_flags::RST, tcp_flags::RST);
+        assert_eq!(meta.tcp_flags & RST, RST);
         assert_eq!(usize::from(meta.vlan_tags), tags.len());
         assert_eq!((meta.outer_tci, meta.inner_tci), (100, tags.get(1).copied().unwrap_or(0)));
     }

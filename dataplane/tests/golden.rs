@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::config;
-use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, PORTS, Site, WAN};
+use common::site::{BLUE, FAR, HOST, INNER, LAN, NATTED, OTHER, PLAIN, PORTS, SIX, Site, WAN};
 use weir_dataplane::io::pcap::{CaptureReader, CaptureWriter};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::tcp_flags::{ACK, FIN, SYN};
@@ -133,16 +133,16 @@ fn check(site: Site, name: &str) {
 
 #[test]
 fn captures_over_an_ipv4_underlay_come_out_as_ever() {
-    check(Site { v6: false, chain: true, ecmp: true, nat: false }, "site-v4");
+    check(Site { chain: true, ecmp: true, ..PLAIN }, "site-v4");
 }
 
 #[test]
 fn captures_over_an_ipv6_underlay_come_out_as_ever() {
-    check(Site { v6: true, chain: true, ecmp: true, nat: false }, "site-v6");
+    check(Site { chain: true, ecmp: true, ..SIX }, "site-v6");
 }
 
 /// Which free port a translation gets follows from a hash: another one is no fault if it is of the range, and odd or even as it was.
 #[test]
 fn captures_through_a_translator_come_out_as_ever() {
-    check(Site { v6: false, chain: true, ecmp: true, nat: true }, "site-nat");
+    check(Site { chain: true, ecmp: true, ..NATTED }, "site-nat");
 }

@@ -190,7 +190,7 @@ proptest! {
             1..60,
         ),
     ) {
-        let site = Site { v6, chain, ecmp: true, nat };
+        let site = Site { v6, chain, ecmp: true, nat, ..Site::default() };
         let frames = valid(site);
         let mut lab = Lab::of(&config(&site.text()));
         for (which, bytes, mend, port, wait) in picks {

@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use common::config;
-use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, Site, VTEP, WAN};
+use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, PLAIN, Site, VTEP, WAN};
 use weir_dataplane::decision::PortId;
 use weir_dataplane::frame::Frame;
 use weir_dataplane::packet::builder::Packet;
@@ -139,7 +139,7 @@ fn cached_packets_sweeps_and_timers_allocate_nothing() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1, "the counter counts");
     for site in [false, true]
         .into_iter()
-        .flat_map(|v6| [false, true].map(|chain| Site { v6, chain, ecmp: true, nat: false }))
+        .flat_map(|v6| [false, true].map(|chain| Site { v6, chain, ecmp: true, ..PLAIN }))
     {
         let mut engine = Engine::with_pool(&config(&site.text()), &common::POOL).unwrap();
         // A TCP connection is opened, and bridge entries are learned.

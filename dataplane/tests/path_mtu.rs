@@ -6,13 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::Lab;
-use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, Site, WAN};
+use common::site::{BLUE, FAR, HOST, INNER, LAN, OTHER, PLAIN, SIX, Site, WAN};
 use common::sound::{assert_sound, told};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::tcp_flags::{ACK, SYN};
-
-const FOUR: Site = Site { v6: false, chain: false, ecmp: false, nat: false };
-const SIX: Site = Site { v6: true, ..FOUR };
 
 /// From the host in `blue` to the far end of the tunnel: an IPv4 packet of `len` bytes.
 fn four(len: usize) -> Packet {
@@ -44,7 +41,7 @@ fn learned(lab: &mut Lab, make: impl Fn(usize) -> Packet) -> Option<u16> {
 #[test]
 fn a_sender_learns_the_exact_mtu_of_a_tunnel() {
     // RFC 1191 section 4, RFC 4459 section 3.1: 1500 less 50 over IPv4, less 70 over IPv6.
-    for (site, mtu) in [(FOUR, 1450), (SIX, 1430)] {
+    for (site, mtu) in [(PLAIN, 1450), (SIX, 1430)] {
         let mut lab = Lab::new(&site.text());
         for (fits, over) in
             [(four(mtu).dont_fragment(), four(mtu + 1).dont_fragment()), (six(mtu), six(mtu + 1))]
@@ -77,7 +74,7 @@ fn a_sender_learns_the_exact_mtu_of_a_tunnel() {
 
 #[test]
 fn a_bridged_sender_learns_the_mtu_of_the_tunnel_too() {
-    for (site, mtu) in [(FOUR, 1450), (SIX, 1430)] {
+    for (site, mtu) in [(PLAIN, 1450), (SIX, 1430)] {
         let mut lab = Lab::new(&site.text());
         let answer = Packet::ethernet(OTHER, HOST).ipv4("10.5.0.2", "10.5.0.1").udp(2, 1);
         lab.inject("wan", &site.outer(5000, &answer.build()).build());
@@ -98,7 +95,7 @@ fn a_bridged_sender_learns_the_mtu_of_the_tunnel_too() {
 
 #[test]
 fn a_sender_to_an_unknown_station_learns_the_mtu_as_well() {
-    let mut lab = Lab::new(&FOUR.text());
+    let mut lab = Lab::new(&PLAIN.text());
     let to = |mac| {
         let big = Packet::ethernet(HOST, mac).ipv4("10.5.0.1", "10.5.0.2").dont_fragment().udp(1, 2);
         big.payload(&[0; 1451 - 28]).build()
@@ -122,7 +119,7 @@ fn a_sender_to_an_unknown_station_learns_the_mtu_as_well() {
 
 #[test]
 fn a_router_tells_the_mtu_of_the_next_link() {
-    let text = FOUR.text().replacen("[port.wan]", "[port.wan]\nmtu = 1400", 1);
+    let text = PLAIN.text().replacen("[port.wan]", "[port.wan]\nmtu = 1400", 1);
     let mut lab = Lab::new(&text);
     let packet = |len: usize| {
         let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").dont_fragment();
@@ -139,7 +136,7 @@ fn a_router_tells_the_mtu_of_the_next_link() {
 #[test]
 fn fragments_into_a_tunnel_make_the_packet_again() {
     // RFC 791 section 3.2: DF is clear, so the inner packet is cut; the outer never is (RFC 7348 section 4.3).
-    for site in [FOUR, SIX] {
+    for site in [PLAIN, SIX] {
         let mut lab = Lab::new(&site.text());
         let payload: Vec<u8> = (0..1472u32).map(|n| n as u8).collect();
         let packet = four(1500).identification(77).payload(&payload).build();
@@ -192,7 +189,7 @@ fn underlay_error(site: Site, outer: &[u8], mtu: u16) -> Vec<u8> {
 #[test]
 fn what_the_underlay_teaches_is_forgotten_after_ten_minutes() {
     // RFC 1191 section 6.3, RFC 8201 section 4, RFC 4459 section 3.2.
-    for (site, mtu, learns) in [(FOUR, 1450, 1350), (SIX, 1430, 1330)] {
+    for (site, mtu, learns) in [(PLAIN, 1450, 1350), (SIX, 1430, 1330)] {
         let mut lab = Lab::new(&site.text());
         let large = four(mtu).dont_fragment().build();
         lab.inject("blue", &large);
@@ -222,10 +219,10 @@ fn what_the_underlay_teaches_is_forgotten_after_ten_minutes() {
 
 #[test]
 fn a_jump_of_the_clock_forgets_as_well() {
-    let mut lab = Lab::new(&FOUR.text());
+    let mut lab = Lab::new(&PLAIN.text());
     lab.inject("blue", &four(1450).dont_fragment().build());
     let sent = lab.take();
-    lab.inject("wan", &underlay_error(FOUR, &sent[0].1, 1000));
+    lab.inject("wan", &underlay_error(PLAIN, &sent[0].1, 1000));
     assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(950));
     lab.wait_ms(2 * 3600 * 1000);
     lab.take();
@@ -235,13 +232,13 @@ fn a_jump_of_the_clock_forgets_as_well() {
 #[test]
 fn an_error_about_a_packet_that_weir_cannot_have_sent_teaches_nothing() {
     // RFC 5927 section 7.
-    let mut lab = Lab::new(&FOUR.text());
+    let mut lab = Lab::new(&PLAIN.text());
     lab.inject("blue", &four(1450).dont_fragment().build());
     let outer = lab.take().remove(0).1;
     let forge = |at: usize, value: u8| {
         let mut forged = outer.clone();
         forged[at] = value;
-        underlay_error(FOUR, &forged, 1000)
+        underlay_error(PLAIN, &forged, 1000)
     };
     // Another source, remote, protocol, source port, destination port, VNI; and DF clear.
     for (at, value) in [(29, 9), (33, 9), (23, 6), (34, 1), (36, 0), (48, 1), (20, 0)] {
@@ -250,16 +247,16 @@ fn an_error_about_a_packet_that_weir_cannot_have_sent_teaches_nothing() {
         assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(1450), "byte {at}");
     }
     // No larger than before, and not below the floor.
-    lab.inject("wan", &underlay_error(FOUR, &outer, 1501));
+    lab.inject("wan", &underlay_error(PLAIN, &outer, 1501));
     assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(1450));
-    lab.inject("wan", &underlay_error(FOUR, &outer, 68));
+    lab.inject("wan", &underlay_error(PLAIN, &outer, 68));
     assert_eq!(learned(&mut lab, |len| four(len).dont_fragment()), Some(576 - 50));
     assert_eq!(learned(&mut lab, six), Some(1280), "never below 1280 (RFC 8200 section 5)");
 }
 
 #[test]
 fn a_ttl_that_runs_out_is_told_from_the_address_towards_the_sender() {
-    let mut lab = Lab::new(&FOUR.text());
+    let mut lab = Lab::new(&PLAIN.text());
     let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").ttl(1).udp(1, 2).payload(b"hello");
     lab.inject("lan", &packet.build());
     let (port, frame) = lab.take().remove(0);
@@ -271,7 +268,7 @@ fn a_ttl_that_runs_out_is_told_from_the_address_towards_the_sender() {
 
 #[test]
 fn errors_go_back_through_the_tunnel_that_the_packet_came_from() {
-    for site in [FOUR, SIX] {
+    for site in [PLAIN, SIX] {
         let mut lab = Lab::new(&site.text());
         let inner = Packet::ethernet(FAR, INNER).ipv4("10.4.0.2", "10.3.0.2").ttl(1).udp(1, 2);
         lab.inject("wan", &site.outer(100, &inner.build()).build());
@@ -288,7 +285,7 @@ fn errors_go_back_through_the_tunnel_that_the_packet_came_from() {
 #[test]
 fn errors_are_limited_to_the_rate() {
     // RFC 1812 section 4.3.2.8.
-    let mut lab = Lab::new(&FOUR.text().replacen("[limits]", "[limits]\nicmp-errors-per-second = 5", 1));
+    let mut lab = Lab::new(&PLAIN.text().replacen("[limits]", "[limits]\nicmp-errors-per-second = 5", 1));
     let packet = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").ttl(1).udp(1, 2).build();
     for _ in 0..20 {
         lab.inject("lan", &packet);
@@ -312,7 +309,7 @@ fn where_it_is_configured_syns_tell_a_segment_size_that_fits_both_ways() {
         let at = if v6 { 76 } else { 56 };
         u16::from_be_bytes([frame[at], frame[at + 1]])
     };
-    for (site, mtu, clamps) in [(FOUR, 1450, true), (SIX, 1430, true), (FOUR, 1450, false)] {
+    for (site, mtu, clamps) in [(PLAIN, 1450, true), (SIX, 1430, true), (PLAIN, 1450, false)] {
         let mut text = site.text();
         if clamps {
             text = text.replace("vni = 100\n", "vni = 100\nmss-clamp = true\n");

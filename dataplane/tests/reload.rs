@@ -3,35 +3,19 @@
 
 mod common;
 
-use common::{Lab, config};
+use common::Lab;
+use common::bed::{ALICE, BOB, LAN, WAN, bridged, neighbour, routed};
+use weir_dataplane::decision::VrfId;
 use weir_dataplane::packet::builder::Packet;
-
-const ALICE: &str = "02:00:00:00:00:0a";
-const BOB: &str = "02:00:00:00:00:0b";
 
 fn frame(from: &str, to: &str) -> Vec<u8> {
     Packet::ethernet(from, to).ipv4("10.1.0.1", "10.1.0.2").udp(1, 2).build()
 }
 
 fn bridges(two: &str) -> String {
-    format!(
-        r#"
-[bridge.red]
-[bridge.blue]
-[port.one]
-mode = "dedicated"
-bridge = "red"
-[port.two]
-mode = "dedicated"
-bridge = "{two}"
-[port.three]
-mode = "dedicated"
-bridge = "blue"
-[port.four]
-mode = "dedicated"
-bridge = "red"
-"#
-    )
+    let ports =
+        [bridged("one", "red"), bridged("two", two), bridged("three", "blue"), bridged("four", "red")];
+    format!("[bridge.red]\n[bridge.blue]\n{}", ports.concat())
 }
 
 #[test]
@@ -40,12 +24,12 @@ fn addresses_learned_behind_a_port_that_changes_its_bridge_are_forgotten() {
     lab.inject("two", &frame(BOB, ALICE));
     lab.inject("one", &frame(ALICE, BOB));
     lab.take();
-    lab.engine.apply(&config(&bridges("blue"))).unwrap();
+    lab.apply(&bridges("blue"));
     lab.inject("one", &frame(ALICE, BOB));
     assert_eq!(lab.take()[0].0, "four", "unknown: flooded within red");
     lab.inject("three", &frame(ALICE, BOB));
     assert_eq!(lab.take()[0].0, "two", "flooded within blue");
-    lab.engine.apply(&config(&bridges("red"))).unwrap();
+    lab.apply(&bridges("red"));
     lab.inject("one", &frame(ALICE, BOB));
     let mut ports: Vec<String> = lab.take().into_iter().map(|(port, _)| port).collect();
     ports.sort_unstable();
@@ -57,23 +41,8 @@ fn addresses_learned_behind_a_port_that_changes_its_bridge_are_forgotten() {
 }
 
 fn router(wan: &str, mac: &str) -> String {
-    format!(
-        r#"
-[bridge.lan]
-[port.a]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.b]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-{wan}
-[[neighbour]]
-port = "a"
-ip = "10.1.0.2"
-mac = "{mac}"
-"#
-    )
+    let lan = routed("a", LAN, &["10.1.0.1/24"]) + &neighbour("a", "10.1.0.2", mac);
+    format!("[bridge.lan]\n[port.b]\nmode = \"dedicated\"\nmac = \"{WAN}\"\n{wan}\n{lan}")
 }
 
 const ROUTED: &str = r#"addresses = ["10.2.0.1/24"]"#;
@@ -88,18 +57,31 @@ fn neighbours(lab: &Lab) -> Vec<(String, u32, String)> {
 fn a_static_neighbour_with_a_new_address_keeps_its_adjacency() {
     let mut lab = Lab::new(&router(ROUTED, ALICE));
     assert_eq!(neighbours(&lab), [("10.1.0.2".to_owned(), 0, ALICE.to_owned())]);
-    lab.engine.apply(&config(&router(ROUTED, BOB))).unwrap();
+    lab.apply(&router(ROUTED, BOB));
     assert_eq!(neighbours(&lab), [("10.1.0.2".to_owned(), 0, BOB.to_owned())]);
 }
 
 #[test]
 fn neighbours_of_an_interface_that_is_routed_no_more_are_forgotten() {
     let mut lab = Lab::new(&router(ROUTED, ALICE));
-    let packet = Packet::ethernet(ALICE, "02:00:00:00:01:00").ipv4("10.1.0.2", "10.2.0.9").udp(1, 2).build();
+    let packet = Packet::ethernet(ALICE, LAN).ipv4("10.1.0.2", "10.2.0.9").udp(1, 2).build();
     lab.inject("a", &packet);
     let request = lab.take().remove(0);
     lab.answer_arp(&request, BOB);
     assert_eq!(neighbours(&lab).len(), 2);
-    lab.engine.apply(&config(&router("bridge = \"lan\"", ALICE))).unwrap();
+    lab.apply(&router("bridge = \"lan\"", ALICE));
     assert_eq!(neighbours(&lab).len(), 1);
+}
+
+#[test]
+fn routes_that_stay_are_compiled_once() {
+    let mut lab = Lab::new(&router(ROUTED, ALICE));
+    let fib = |lab: &Lab| std::sync::Arc::as_ptr(&lab.engine.snapshot().pipeline.vrf(VrfId(0)).unwrap().fib);
+    let first = fib(&lab);
+    for mac in [BOB, ALICE, BOB] {
+        lab.apply(&router(ROUTED, mac));
+        assert_eq!(fib(&lab), first);
+    }
+    lab.apply(&router("bridge = \"lan\"", ALICE));
+    assert_ne!(fib(&lab), first);
 }

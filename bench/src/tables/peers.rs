@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use weir_config::{Match, PortRange};
 
-use super::rules;
-use super::{Args, Effort, What};
+use super::{Args, Effort, SEED, What};
 use crate::common::stats::Summary;
+use crate::rules::{Kind, input};
 
 /// Megabytes that the tests want: of huge pages where there are so many, else of others.
 const MEMORY: usize = 900;
@@ -201,7 +201,7 @@ fn converse(mut command: Command, input: &str, enough: impl Fn(&str) -> bool) ->
 /// Cycles a packet of `dpdk-test-acl` with as many rules.
 fn acl(size: usize, core: usize) -> Result<f64, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let (matches, packets) = rules::input(crate::rules::Kind::Acl, false, size);
+    let (matches, packets) = input(Kind::Acl, false, size, SEED);
     let (rule_file, trace_file) = (folder.path().join("rules"), folder.path().join("trace"));
     let written: Vec<String> = matches.iter().filter_map(rule).collect();
     let mut trace = String::new();

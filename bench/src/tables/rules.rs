@@ -3,20 +3,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use weir_config::{MacAddress, Match};
-use weir_dataplane::decision::{
-    Direction, Domain, FlowView, NoWays, Rule, RuleSet, ScopeId, Translations, Tuple, VrfId,
-};
-use weir_dataplane::packet::{L3, Meta, PacketFlags};
+use weir_dataplane::decision::{FlowView, Rule, RuleSet};
 
 use super::report::{Figure, Table};
 use super::{Effort, SEED, timed};
-use crate::rules::{Generator, Kind, Numbers};
-
-/// Different packets.
-const PACKETS: usize = 30_000;
-/// SYN.
-const FIRST: u8 = 2;
+use crate::rules::{Kind, input, view};
 
 /// Rule sets of all kinds and sizes.
 pub(super) fn measure(effort: &Effort) -> Vec<Table> {
@@ -27,16 +18,8 @@ pub(super) fn measure(effort: &Effort) -> Vec<Table> {
     tables
 }
 
-/// Rules, and packets for them.
-pub(super) fn input(kind: Kind, v6: bool, size: usize) -> (Vec<Match>, Vec<(Meta, Tuple)>) {
-    let mut generator = Generator::new(kind, v6, size, SEED);
-    let matches = generator.rules(size);
-    let packets = packets(&mut generator, &matches, v6);
-    (matches, packets)
-}
-
 fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
-    let (matches, packets) = input(kind, v6, size);
+    let (matches, packets) = input(kind, v6, size, SEED);
     let rules: Vec<Rule<'_>> = matches.iter().map(|matches| Rule { scopes: None, matches }).collect();
     let begun = Instant::now();
     let set = RuleSet::build(&rules);
@@ -49,7 +32,10 @@ fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
             views.iter().map(|view| view.tuple.map_or(0, |tuple| usize::from(tuple.protocol))).sum::<usize>()
         });
         let whole = timed(views.len(), || {
-            views.iter().map(|view| set.lookup(black_box(view), view.tuple).unwrap_or(0)).sum::<usize>()
+            views
+                .iter()
+                .map(|view| set.lookup(black_box(view), view.tuple).unwrap_or(0))
+                .sum::<usize>()
         });
         lookups.push(whole - null);
     }
@@ -63,39 +49,5 @@ fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
         bytes: shape.bytes,
         build_ms: built.as_secs_f64() * 1e3,
         figures: vec![Figure::new("look-up", lookups)],
-    }
-}
-
-/// Nine of ten made from some rule.
-fn packets(generator: &mut Generator, rules: &[Match], v6: bool) -> Vec<(Meta, Tuple)> {
-    let mut numbers = Numbers::new(SEED);
-    let other = Match::default();
-    let l3 = if v6 { L3::V6 } else { L3::V4 };
-    (0..PACKETS)
-        .map(|_| {
-            let from_rule = numbers.chance(90);
-            let rule = rules.get(numbers.below(rules.len() as u64) as usize).filter(|_| from_rule);
-            let (source, destination, protocol, source_port, destination_port) =
-                generator.packet(rule.unwrap_or(&other));
-            let flags = PacketFlags::TRANSPORT;
-            let meta = Meta { l3, protocol, flags, tcp_flags: FIRST, ..Meta::default() };
-            (meta, Tuple { source, destination, protocol, source_port, destination_port })
-        })
-        .collect()
-}
-
-fn view<'a>(meta: &'a Meta, tuple: &'a Tuple) -> FlowView<'a> {
-    FlowView {
-        scope: ScopeId(1),
-        domain: Domain::Vrf(VrfId(0)),
-        ether_source: MacAddress::default(),
-        ether_destination: MacAddress::default(),
-        tuple: Some(tuple),
-        meta,
-        direction: Direction::Forward,
-        established: false,
-        now: 1,
-        translations: Translations::none(),
-        ways: &NoWays,
     }
 }

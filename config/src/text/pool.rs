@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Bad, Parsed, prefix};
-use crate::nat::AddressRange;
+use crate::model::AddressRange;
 
 /// What sources are translated to, as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

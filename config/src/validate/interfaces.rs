@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::at;
 use super::view::{Interface, InterfaceKind, View, is_link_local_v6};
 use crate::codes;
-use crate::device::DeviceName;
+use crate::device::{DeviceName, MemifEnd, memif_end};
 use crate::model::{Config, Domain, PortMode, XskMap};
 use crate::sink::{At, Sink, error, warning};
 
@@ -23,6 +23,7 @@ pub(super) fn validate(config: &Config, view: &View<'_>, sink: &mut Sink<'_>) {
     duplicate_names(config, sink);
     duplicate_devices(config, sink);
     kinds_of_devices(config, sink);
+    both_ends_of_a_memif(config, sink);
     foreign_programs(config, sink);
     for (name, bridge) in &config.bridges {
         let path = at!["bridge", name, "ageing"];
@@ -108,6 +109,34 @@ fn kinds_of_devices(config: &Config, sink: &mut Sink<'_>) {
                 sink.report(&path, At::Key, finding);
             }
         }
+    }
+}
+
+/// DPDK connects two ends that are in one process, but no packet crosses.
+fn both_ends_of_a_memif(config: &Config, sink: &mut Sink<'_>) {
+    let ends: Vec<(&String, MemifEnd<'_>)> = sink
+        .names("port")
+        .into_iter()
+        .filter_map(|name| {
+            let (name, port) = config.ports.get_key_value(name)?;
+            match DeviceName::parse(port.device.as_deref()?)? {
+                DeviceName::Virtual(arguments) => Some((name, memif_end(arguments)?)),
+                _ => None,
+            }
+        })
+        .collect();
+    for (index, (name, end)) in ends.iter().enumerate() {
+        let other = ends
+            .iter()
+            .take(index)
+            .find(|(_, other)| other.socket == end.socket && other.server != end.server);
+        let Some((other, _)) = other else { continue };
+        let (socket, _) = end.socket;
+        let message = format!("ports `{other}` and `{name}` are the two ends of memif `{socket}`");
+        let finding = error(codes::CONFLICTING_KEYS, message)
+            .also(&at!["port", other, "device"], At::Value, "the other end")
+            .hint("no packet crosses a memif within one process: join ports by a bridge or a cross-connect");
+        sink.report(&at!["port", name, "device"], At::Value, finding);
     }
 }
 

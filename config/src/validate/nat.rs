@@ -11,8 +11,10 @@ use super::rules::{self, Keys};
 use super::services;
 use super::view::View;
 use crate::codes;
-use crate::model::{ClassifyScope, Config, Domain, NextHop, PortRange, Service};
-use crate::nat::{AddressRange, DnatRule, Nat, SnatRule, SnatTarget};
+use crate::model::{
+    AddressRange, ClassifyScope, Config, DnatRule, Domain, Nat, NextHop, PortRange, Service, SnatRule,
+    SnatTarget,
+};
 use crate::sink::{At, Sink, error, warning};
 
 const ICMP: u8 = 1;

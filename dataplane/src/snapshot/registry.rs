@@ -67,10 +67,11 @@ impl Registry {
     /// The FIB of a VRF: that of the generation before, if the routes are the same.
     pub(crate) fn fib(&mut self, vrf: &str, rib: &Arc<Rib>) -> Result<Arc<Fib>, FibFull> {
         let last = self.routes.get(vrf).and_then(|(rib, fib)| Some((rib.upgrade()?, fib.upgrade()?)));
-        if let Some((_, fib)) = last.filter(|(last, _)| last == rib) {
-            return Ok(fib);
-        }
-        let fib = Arc::new(rib.fib()?);
+        let fib = match last.filter(|(last, _)| last == rib) {
+            Some((_, fib)) => fib,
+            None => Arc::new(rib.fib()?),
+        };
+        // Those of this generation: the one before goes when its snapshot is freed.
         self.routes.insert(vrf.to_owned(), (Arc::downgrade(rib), Arc::downgrade(&fib)));
         Ok(fib)
     }

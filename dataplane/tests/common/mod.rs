@@ -1,13 +1,16 @@
 //! An engine over frames in memory, with what tests ask of it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod bed;
 pub(crate) mod site;
 pub(crate) mod sound;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use weir_config::{Config, HugePages};
 use weir_dataplane::frame::{FrameMemory, FramePool};
+use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::view::arp;
 use weir_dataplane::worker::Engine;
 use weir_dataplane::worker::status::Counters;
@@ -45,6 +48,23 @@ impl Lab {
         self.collect();
     }
 
+    /// Sends a packet into a port; the ports by which something left since the last call, sorted.
+    pub(crate) fn send(&mut self, port: &str, packet: &Packet) -> Vec<String> {
+        self.inject(port, &packet.build());
+        let mut ports: Vec<String> = self.take().into_iter().map(|(port, _)| port).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// Puts another configuration in force.
+    pub(crate) fn apply(&mut self, text: &str) {
+        self.engine.apply(&config(text)).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        self.wait_ms(seconds * 1000);
+    }
+
     pub(crate) fn wait_ms(&mut self, ms: u64) {
         self.engine.wait(ms * 1_000_000);
         self.collect();
@@ -68,6 +88,16 @@ impl Lab {
         counters
     }
 
+    /// How many packets were dropped, by reason.
+    pub(crate) fn drops(&self) -> BTreeMap<&'static str, u64> {
+        self.counters().dropped
+    }
+
+    /// Checks that every packet is accounted for, and the drops.
+    pub(crate) fn expect_drops(&self, drops: &[(&'static str, u64)]) {
+        assert_eq!(self.drops(), BTreeMap::from_iter(drops.iter().copied()));
+    }
+
     /// Answers an ARP request that left by a port, as the owner of the address asked for.
     pub(crate) fn answer_arp(&mut self, (port, request): &(String, Vec<u8>), mac: &str) {
         let mac: weir_config::MacAddress = mac.parse().unwrap();
@@ -79,12 +109,14 @@ impl Lab {
             target_mac: asked.sender_mac,
             target_ip: asked.sender_ip,
         };
-        let frame =
-            weir_dataplane::packet::builder::Packet::ethernet(mac, asked.sender_mac).arp(reply).build();
+        let frame = Packet::ethernet(mac, asked.sender_mac).arp(reply).build();
         let port = port.clone();
         self.inject(&port, &frame);
     }
 }
+
+/// What a scenario expects that lets nothing pass.
+pub(crate) const NOWHERE: [String; 0] = [];
 
 /// All drops.
 pub(crate) fn sum(counters: &Counters) -> u64 {

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use weir_dataplane::packet::builder::Packet;
 
-/// weir's own MAC addresses.
-pub(crate) const LAN: &str = "02:00:00:00:01:00";
-pub(crate) const WAN: &str = "02:00:00:00:02:00";
+pub(crate) use super::bed::{LAN, WAN};
+
+/// weir's own MAC address on `blue`.
 pub(crate) const BLUE: &str = "02:00:00:00:03:00";
 /// weir's inner MAC address in the routed tunnel, and the far end's.
 pub(crate) const INNER: &str = "02:00:00:00:04:00";
@@ -28,10 +28,12 @@ pub(crate) struct Site {
     pub(crate) ecmp: bool,
     /// What goes between `lan` and `wan` is translated.
     pub(crate) nat: bool,
+    /// The translator stands between the policer and the firewall, has few ports, and lets in only who was sent to.
+    pub(crate) guarded: bool,
 }
 
 /// Over IPv4, without a chain; with one; over IPv6.
-pub(crate) const PLAIN: Site = Site { v6: false, chain: false, ecmp: false, nat: false };
+pub(crate) const PLAIN: Site = Site { v6: false, chain: false, ecmp: false, nat: false, guarded: false };
 pub(crate) const CHAINED: Site = Site { chain: true, ..PLAIN };
 pub(crate) const SIX: Site = Site { v6: true, ..PLAIN };
 pub(crate) const NATTED: Site = Site { nat: true, ..PLAIN };
@@ -71,7 +73,15 @@ remote-mac = "{FAR}"
 "#
         );
         if self.nat {
-            text.push_str(NAT);
+            let (ports, filtering, hops) = if self.guarded {
+                ("4000-4007", "address-dependent", r#""calm", "out", "edge""#)
+            } else {
+                ("4000-4063", "endpoint-independent", r#""out""#)
+            };
+            let _ = write!(text, "{}", nat(ports, filtering, hops));
+        }
+        if self.chain || self.guarded {
+            text.push_str(SERVICES);
         }
         if self.chain {
             text.push_str(CHAIN);
@@ -194,25 +204,29 @@ via = { blackhole = true }
 "#;
 
 /// The host on `lan` gets an address of its own with few ports, that on the VLAN weir's; both can be reached from `wan`.
-const NAT: &str = r#"
+fn nat(ports: &str, filtering: &str, hops: &str) -> String {
+    format!(
+        r#"
 [service.out.nat]
 snat = [
-    { from = "10.1.0.0/24", to = "192.0.2.7", ports = "4000-4063" },
-    { from = "10.10.0.0/24", to = "masquerade" },
+    {{ from = "10.1.0.0/24", to = "192.0.2.7", ports = "{ports}" }},
+    {{ from = "10.10.0.0/24", to = "masquerade" }},
 ]
 dnat = [
-    { protocol = "udp", to = "192.0.2.7", to-port = "53-60", forward = "10.10.0.2", forward-port = "1053-1060" },
-    { to = "192.0.2.8", forward = "10.1.0.2" },
+    {{ protocol = "udp", to = "192.0.2.7", to-port = "53-60", forward = "10.10.0.2", forward-port = "1053-1060" }},
+    {{ to = "192.0.2.8", forward = "10.1.0.2" }},
 ]
-filtering = "endpoint-independent"
+filtering = "{filtering}"
 [chain.translated]
-hops = ["out"]
+hops = [{hops}]
 [[classify]]
 from = ["port.lan", "port.lan.10", "port.wan"]
 chain = "translated"
-"#;
+"#
+    )
+}
 
-const CHAIN: &str = r#"
+const SERVICES: &str = r#"
 [service.edge.firewall]
 default = "drop"
 rules = [
@@ -225,6 +239,9 @@ rules = [
 ]
 [service.calm.policer]
 rules = [{ rate = "10pps", burst = 5, per = "source", protocol = "udp", to-port = 53 }]
+"#;
+
+const CHAIN: &str = r#"
 [chain.all]
 hops = ["calm", "edge"]
 [[classify]]

@@ -10,52 +10,33 @@ mod transparent;
 
 use std::collections::BTreeMap;
 
-use common::config;
+use common::bed::{ALICE, LAN, WAN, neighbour, route, routed};
 use common::sound::{assert_sound, dotted, ends, told};
 use proptest::prelude::*;
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::tcp_flags::{ACK, RST, SYN};
 use weir_dataplane::packet::{checksum, parse};
 
-const LAN: &str = "02:00:00:00:01:00";
-const WAN: &str = "02:00:00:00:02:00";
-const ALICE: &str = "02:00:00:00:00:0a";
 const GATEWAY: &str = "02:00:00:00:00:0f";
 const SERVER: &str = "198.51.100.9";
 
-const BASE: &str = r#"
-[memory]
-frames = 1024
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24", "2001:db8:1::1/64"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["203.0.113.1/24", "2001:db8:2::1/64"]
-[[vrf.default.route]]
-prefix = "0.0.0.0/0"
-via = { ip = "203.0.113.254" }
-[[vrf.default.route]]
-prefix = "::/0"
-via = { ip = "2001:db8:2::fe" }
-[[neighbour]]
-port = "wan"
-ip = "203.0.113.254"
-mac = "02:00:00:00:00:0f"
-[[neighbour]]
-port = "wan"
-ip = "2001:db8:2::fe"
-mac = "02:00:00:00:00:0f"
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "lan"
-ip = "2001:db8:1::2"
-mac = "02:00:00:00:00:0a"
+/// Alice behind `lan`, whose packets take the chain `web`; the world behind a gateway on `wan`.
+fn base() -> String {
+    [
+        &routed("lan", LAN, &["10.1.0.1/24", "2001:db8:1::1/64"]),
+        &routed("wan", WAN, &["203.0.113.1/24", "2001:db8:2::1/64"]),
+        &route("0.0.0.0/0", "203.0.113.254"),
+        &route("::/0", "2001:db8:2::fe"),
+        &neighbour("wan", "203.0.113.254", GATEWAY),
+        &neighbour("wan", "2001:db8:2::fe", GATEWAY),
+        &neighbour("lan", "10.1.0.2", ALICE),
+        &neighbour("lan", "2001:db8:1::2", ALICE),
+        SERVICES,
+    ]
+    .concat()
+}
+
+const SERVICES: &str = r#"
 [service.edge.firewall]
 default = "drop"
 rules = [
@@ -87,7 +68,7 @@ type Wires = &'static [(&'static str, &'static str)];
 const THROUGH: Wires = &[("a", "b"), ("b", "a")];
 
 fn site(hops: &str, extra: &str) -> String {
-    format!("{BASE}{extra}[chain.web]\nhops = [{hops}]\n")
+    format!("{}{extra}[chain.web]\nhops = [{hops}]\n", base())
 }
 
 struct Lab {
@@ -138,11 +119,11 @@ impl Lab {
     }
 
     fn drops(&self) -> BTreeMap<&'static str, u64> {
-        self.lab.counters().dropped
+        self.lab.drops()
     }
 
     fn apply(&mut self, text: &str) {
-        self.lab.engine.apply(&config(text)).unwrap();
+        self.lab.apply(text);
     }
 
     fn carrier(&mut self, port: &str, up: bool) {

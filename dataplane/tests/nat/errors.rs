@@ -47,11 +47,11 @@ fn an_error_from_outside_quotes_what_the_sender_behind_sent() {
         assert_sound(&error);
         assert_eq!(&error[42..], &original[14..42]);
     }
-    assert_eq!(drops(&lab), BTreeMap::new());
+    assert_eq!(lab.drops(), BTreeMap::new());
     // One about somebody's packet that is nobody's: not weir's own business either.
     let stray = icmp_error(back(SERVER, "203.0.113.7"), 3, 3, &back("203.0.113.7", SERVER).udp(9, 9));
     assert_eq!(pass(&mut lab, "wan", &stray), NOTHING);
-    assert_eq!(drops(&lab), BTreeMap::from([("nat_no_binding", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_binding", 1)]));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_weir_tells_of_a_packet_quotes_it_as_it_was_sent() {
     lab.inject("lan", &out(ALICE, SERVER).ttl(1).udp(5000, 53).build());
     let (_, error) = lab.take().remove(0);
     assert_eq!(quoted(&error), "10.1.0.2:5000 > 198.51.100.9:53");
-    assert_eq!(drops(&lab), BTreeMap::from([("packet_too_big", 2), ("ttl_expired", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("packet_too_big", 2), ("ttl_expired", 1)]));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn fragments_are_translated_like_their_first() {
     let sent = lab.take();
     assert_eq!(sent.len(), 2);
     assert!(sent.iter().all(|(port, frame)| port == "lan" && frame[30..34] == [10, 1, 0, 2]));
-    assert_eq!(drops(&lab), BTreeMap::from([("fragment_unknown", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("fragment_unknown", 1)]));
     // Cut by weir itself, after the translation was decided.
     let big = out(ALICE, SERVER).identification(11).udp(5000, 53).payload(&[7; 1400]);
     lab.inject("lan", &big.build());

@@ -10,15 +10,14 @@ mod mapping;
 
 use std::collections::BTreeMap;
 
+use common::Lab;
+use common::bed::{LAN, WAN, neighbour, route, routed, through};
 use common::sound::{assert_sound, ends};
-use common::{Lab, config};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::parse;
 use weir_dataplane::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use weir_dataplane::packet::view::arp;
 
-const LAN: &str = "02:00:00:00:01:00";
-const WAN: &str = "02:00:00:00:02:00";
 const DMZ: &str = "02:00:00:00:03:00";
 const HOST: &str = "02:00:00:00:00:0a";
 const GATEWAY: &str = "02:00:00:00:00:0f";
@@ -28,53 +27,29 @@ const CAROL: &str = "10.1.0.3";
 const SERVER: &str = "198.51.100.9";
 const OTHER: &str = "198.51.100.10";
 
-const BASE: &str = r#"
-[memory]
-frames = 1024
-[port.lan]
-mode = "dedicated"
-mac = "02:00:00:00:01:00"
-addresses = ["10.1.0.1/24"]
-[port.dmz]
-mode = "dedicated"
-mac = "02:00:00:00:03:00"
-addresses = ["10.3.0.1/24"]
-[port.wan]
-mode = "dedicated"
-mac = "02:00:00:00:02:00"
-addresses = ["203.0.113.1/24"]
-mtu = 1400
-[[vrf.default.route]]
-prefix = "0.0.0.0/0"
-via = { ip = "203.0.113.254" }
-[[neighbour]]
-port = "wan"
-ip = "203.0.113.254"
-mac = "02:00:00:00:00:0f"
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.2"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "lan"
-ip = "10.1.0.3"
-mac = "02:00:00:00:00:0a"
-[[neighbour]]
-port = "dmz"
-ip = "10.3.0.2"
-mac = "02:00:00:00:00:0a"
-[chain.out]
-hops = ["out"]
-[[classify]]
-from = ["port.lan", "port.dmz"]
-chain = "out"
-"#;
+/// Hosts behind `lan` and `dmz`, whose packets are translated; the world behind a gateway on `wan`.
+fn base() -> String {
+    [
+        &routed("lan", LAN, &["10.1.0.1/24"]),
+        &routed("dmz", DMZ, &["10.3.0.1/24"]),
+        &routed("wan", WAN, &["203.0.113.1/24"]),
+        "mtu = 1400\n",
+        &route("0.0.0.0/0", "203.0.113.254"),
+        &neighbour("wan", "203.0.113.254", GATEWAY),
+        &neighbour("lan", ALICE, HOST),
+        &neighbour("lan", CAROL, HOST),
+        &neighbour("dmz", "10.3.0.2", HOST),
+        &through("out"),
+        "from = [\"port.lan\", \"port.dmz\"]\n",
+    ]
+    .concat()
+}
 
 /// Packets from outside to forwarded ports take the chain too.
-const INBOUND: &str = "[[classify]]\nfrom = \"port.wan\"\nto-prefix = \"203.0.113.0/24\"\nchain = \"out\"\n";
+const INBOUND: &str = "[[classify]]\nfrom = \"port.wan\"\nto-prefix = \"203.0.113.0/24\"\nchain = \"all\"\n";
 
 fn site(nat: &str) -> String {
-    format!("{BASE}[service.out.nat]\n{nat}\n")
+    format!("{}[service.out.nat]\n{nat}\n", base())
 }
 
 fn nat(text: &str) -> Lab {
@@ -102,10 +77,6 @@ fn describe((port, frame): &(String, Vec<u8>)) -> String {
 fn pass(lab: &mut Lab, port: &str, packet: &Packet) -> Vec<String> {
     lab.inject(port, &packet.build());
     lab.take().iter().map(describe).collect()
-}
-
-fn drops(lab: &Lab) -> BTreeMap<&'static str, u64> {
-    lab.counters().dropped
 }
 
 fn bindings(lab: &Lab) -> Vec<String> {

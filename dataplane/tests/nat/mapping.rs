@@ -13,7 +13,7 @@ fn a_source_is_translated_and_its_replies_are_translated_back() {
         assert_eq!(sent, ["lan 198.51.100.9:53 > 10.1.0.2:5000"]);
     }
     assert_eq!(lab.counters().flow_misses, 2, "one walk a direction");
-    assert_eq!(drops(&lab), BTreeMap::new());
+    assert_eq!(lab.drops(), BTreeMap::new());
     assert_eq!(bindings(&lab), ["17 10.1.0.2:5000 203.0.113.7:5000"]);
 }
 
@@ -37,7 +37,7 @@ fn a_connection_is_followed_from_its_handshake_to_its_end() {
     assert_eq!(bindings(&lab).len(), 1);
     lab.wait_ms(5_000);
     assert_eq!(bindings(&lab), NOTHING);
-    assert_eq!(drops(&lab), BTreeMap::from([("nat_no_session", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_session", 1)]));
     assert_eq!(pass(&mut lab, "lan", &there(FIN | ACK)), NOTHING);
 }
 
@@ -62,7 +62,7 @@ fn pings_are_told_apart_by_their_identifiers() {
     );
     // Who pings is not pinged by the same identifier.
     assert_eq!(pass(&mut lab, "wan", &back(SERVER, "203.0.113.7").echo_request(2000, 1)), NOTHING);
-    assert_eq!(drops(&lab), BTreeMap::from([("nat_no_binding", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_binding", 1)]));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_mapping_does_not_depend_on_who_it_talks_to() {
         [format!("wan 203.0.113.7:{port} > 198.51.100.10:9")]
     );
     assert_eq!(pass(&mut lab, "wan", &from("198.51.100.77", 9)), NOTHING);
-    assert_eq!(drops(&lab), BTreeMap::from([("nat_filtered", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_filtered", 1)]));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn what_comes_to_a_masquerade_address_is_for_weir_unless_a_binding_has_it() {
         1,
         "port unreachable"
     );
-    assert_eq!(drops(&lab), BTreeMap::from([("local_unsupported", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("local_unsupported", 1)]));
 }
 
 #[test]
@@ -154,7 +154,7 @@ dnat = [
     let reply = Packet::ethernet(HOST, DMZ).ipv4("10.3.0.2", SERVER).echo_reply(5, 1);
     assert_eq!(pass(&mut lab, "dmz", &reply), ["wan 203.0.113.8:5 > 198.51.100.9:5"]);
     assert_eq!(pass(&mut lab, "wan", &back(SERVER, "203.0.113.7").tcp(40000, 8444).flags(SYN)), NOTHING);
-    assert_eq!(drops(&lab), BTreeMap::from([("nat_no_binding", 1)]));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_binding", 1)]));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn hosts_behind_the_translator_reach_each_other_by_their_external_addresses() {
     pass(&mut lab, "lan", &out(CAROL, SERVER).udp(7000, 6000));
     assert_eq!(pass(&mut lab, "lan", &out(ALICE, "203.0.113.7").udp(6000, 7000)), NOTHING);
     assert_eq!(
-        drops(&lab),
+        lab.drops(),
         BTreeMap::from([("nat_no_binding", 1), ("nat_filtered", 1)]),
         "Carol has not yet sent to her"
     );

@@ -1,16 +1,23 @@
-//! A packet gets the same from its flow's program as from a walk: the same bytes, the same port, the same fate.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+//! What is sent: a few packets, each several times, unchanged or mutated.
 
-mod common;
+use std::net::Ipv4Addr;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use common::site::{BLUE, HOST, INNER, LAN, OTHER, PORTS, Site, VTEP, WAN, repair};
-use common::{Lab, config};
 use proptest::prelude::*;
-use weir_dataplane::frame::Frame;
 use weir_dataplane::packet::builder::Packet;
+use weir_dataplane::packet::protocol;
 use weir_dataplane::packet::tcp_flags::{ACK, FIN, RST, SYN};
+
+use super::bindings::{Bindings, Owner};
+use super::common::site::{BLUE, HOST, INNER, LAN, OTHER, PORTS, Site, VTEP, WAN, repair};
+
+/// Kinds of packets for sites that translate nothing, and for those that do.
+pub(super) const UNTRANSLATED: std::ops::Range<u8> = 0..24;
+pub(super) const ALL: std::ops::Range<u8> = 0..31;
+/// A TCP connection that is opened, and used.
+const CONNECTION: u8 = 23;
+
+/// Somebody who may have a port, while nobody has one for sure.
+const NOBODY: Owner = (protocol::UDP, Ipv4Addr::new(192, 0, 2, 7), (Ipv4Addr::new(10, 1, 0, 2), 4000));
 
 /// What happens to a valid packet before it is sent.
 #[derive(Clone, Debug)]
@@ -26,8 +33,9 @@ enum Mutation {
     Tag(u16),
 }
 
+/// A packet, and how it is sent.
 #[derive(Clone, Debug)]
-struct Step {
+pub(super) struct Step {
     /// Which of the site's packets.
     kind: u8,
     /// Small differences between packets of one kind.
@@ -42,11 +50,11 @@ struct Step {
     /// How often it is sent.
     times: usize,
     /// Milliseconds that pass before.
-    wait: u64,
+    pub(super) wait: u64,
 }
 
 /// A few packets, each sent several times, unchanged or mutated: so that flows are hit.
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps(kinds: std::ops::Range<u8>) -> impl Strategy<Value = Vec<Step>> {
     let mutation = prop_oneof![
         6 => Just(Mutation::None),
         2 => (0usize..120, any::<u8>(), any::<bool>())
@@ -59,7 +67,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
     let port = proptest::option::weighted(0.1, 0..PORTS.len());
     let wait = prop_oneof![8 => Just(0u64), 1 => 1u64..2000];
-    let palette = proptest::collection::vec((0u8..23, 0u8..6, len), 1..5);
+    let palette = proptest::collection::vec((kinds, 0u8..6, len), 1..5);
     let step = (any::<proptest::sample::Index>(), ttl, class, mutation, port, 1usize..4, wait);
     (palette, proptest::collection::vec(step, 1..30)).prop_map(|(palette, steps)| {
         let step = |(which, ttl, class, mutation, port, times, wait): (
@@ -79,7 +87,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// One of several hosts; the last has no neighbour entry.
-fn v4(subnet: &str, variant: u8) -> std::net::Ipv4Addr {
+fn v4(subnet: &str, variant: u8) -> Ipv4Addr {
     format!("{subnet}.{}", [2, 2, 2, 3, 2, 9][usize::from(variant % 6)]).parse().unwrap()
 }
 
@@ -101,8 +109,100 @@ fn transport(packet: Packet, step: &Step) -> Packet {
 }
 
 impl Step {
-    /// The port and the frame.
-    fn frame(&self, site: Site) -> (&'static str, Vec<u8>) {
+    /// A packet of a TCP connection to a server on `wan`: its first ones open it, then both sides send in turn.
+    fn connection(&self, bindings: &Bindings, owners: &[Owner], time: usize) -> (&'static str, Packet) {
+        let inside = (
+            v4(if self.variant & 1 == 0 { "10.1.0" } else { "10.10.0" }, 0),
+            4000 + u16::from(self.variant / 2),
+        );
+        let flags = if time < 2 { SYN } else { 0 } | if time > 0 { ACK } else { 0 };
+        let packet = if time % 2 == 0 {
+            let frame = Packet::ethernet(HOST, LAN);
+            let frame = if self.variant & 1 == 0 { frame } else { frame.vlan(10) };
+            frame.ipv4(inside.0, "10.2.0.2").tcp(inside.1, 80)
+        } else {
+            let owner = owners.iter().find(|owner| (owner.0, owner.2) == (protocol::TCP, inside));
+            let (host, port) = owner.map_or(inside, |owner| (owner.1, bindings.port(owner)));
+            Packet::ethernet(VTEP, WAN).ipv4("10.2.0.2", host).tcp(80, port)
+        };
+        let packet = packet.ttl(self.ttl).traffic_class(self.class).flags(flags).payload(&vec![7; self.len]);
+        (if time % 2 == 0 { "lan" } else { "wan" }, packet)
+    }
+
+    /// A packet that a translator is asked about: from behind it, or to somebody whom it gave a port.
+    fn about_translation(&self, bindings: &Bindings, owners: &[Owner]) -> (&'static str, Packet) {
+        let finish = |packet: Packet| packet.ttl(self.ttl).traffic_class(self.class);
+        let at = usize::from(self.variant ^ self.class).checked_rem(owners.len());
+        let owner = at.map_or(NOBODY, |at| owners[at]);
+        let ((protocol, outside, inside), port) = (owner, bindings.port(&owner));
+        // Whom it talks to, or a stranger.
+        let (host, service) = match bindings.remote(&owner) {
+            (host, service) if self.class & 4 == 0 => (host, service),
+            (_, service) => (v4("10.2.0", self.class & 1), service + u16::from(self.class & 1)),
+        };
+        let flags = [SYN, SYN | ACK, ACK, FIN | ACK, RST][self.len % 5];
+        let replied = |frame: Packet, port: u16| match protocol {
+            protocol::TCP => frame.tcp(service, port).flags(flags),
+            protocol::ICMP => frame.echo_reply(port, 1),
+            _ => frame.udp(service, port),
+        };
+        let payload = vec![self.variant; self.len];
+        match self.kind {
+            // By masquerade; and another host that may want the same ports.
+            24 => {
+                let packet = Packet::ethernet(HOST, LAN).vlan(10).ipv4("10.10.0.2", host);
+                ("lan", transport(finish(packet), self))
+            }
+            25 => ("lan", transport(finish(Packet::ethernet(HOST, LAN).ipv4(v4("10.1.0", 3), host)), self)),
+            26 => {
+                let packet = Packet::ethernet(VTEP, WAN).ipv4(host, outside);
+                ("wan", finish(replied(packet, port)).payload(&payload))
+            }
+            27 => {
+                let hairpin = Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", outside);
+                ("lan", finish(replied(hairpin, port)).payload(&payload))
+            }
+            // To forwarded ports, and to a host that is forwarded whole.
+            28 => {
+                let to = [("192.0.2.7", 53), ("192.0.2.7", 61), ("192.0.2.8", 53), ("192.0.2.8", 80)];
+                let (to, port) = to[usize::from(self.class & 3)];
+                let packet = finish(Packet::ethernet(VTEP, WAN).ipv4(host, to));
+                let tcp = self.variant & 1 == 1;
+                let packet = if tcp { packet.tcp(9, port).flags(SYN) } else { packet.udp(9, port) };
+                ("wan", packet.payload(&payload))
+            }
+            // An error about what somebody with a port sent; and one of his own about what came to it.
+            29 => {
+                let sent = Packet::ethernet(HOST, LAN).ipv4(outside, host);
+                let sent = match protocol {
+                    protocol::TCP => sent.tcp(port, service).flags(flags),
+                    protocol::ICMP => sent.echo_request(port, 1),
+                    _ => sent.udp(port, service),
+                };
+                let error = Packet::ethernet(VTEP, WAN).ipv4("10.2.0.3", outside).ttl(self.ttl);
+                ("wan", error.icmp(3, 3, [0; 4]).payload(&sent.build_network()))
+            }
+            _ => {
+                let came = replied(Packet::ethernet(HOST, LAN).ipv4(host, inside.0), inside.1);
+                let error = Packet::ethernet(HOST, LAN).ipv4(inside.0, host).ttl(self.ttl);
+                ("lan", error.icmp(3, 3, [0; 4]).payload(&came.build_network()))
+            }
+        }
+    }
+
+    /// How many packets it is.
+    pub(super) fn packets(&self) -> usize {
+        if self.kind == CONNECTION { self.times + 3 } else { self.times }
+    }
+
+    /// The port and the frame, the `time`-th of the step. `owners` of `bindings` may be sent to.
+    pub(super) fn frame(
+        &self,
+        site: Site,
+        bindings: &Bindings,
+        owners: &[Owner],
+        time: usize,
+    ) -> (&'static str, Vec<u8>) {
         let finish = |packet: Packet| {
             let packet = packet.ttl(self.ttl).traffic_class(self.class);
             transport(packet, self)
@@ -169,11 +269,15 @@ impl Step {
                 "lan",
                 finish(routed(HOST, LAN).ipv6(["fe80::a", "::1"][usize::from(self.class & 1)], v6("2", 0))),
             ),
-            _ => ("right", finish(bridged().vlan(7).ipv6("2001:db8:5::1", "2001:db8:5::2"))),
+            22 => ("right", finish(bridged().vlan(7).ipv6("2001:db8:5::1", "2001:db8:5::2"))),
+            CONNECTION => self.connection(bindings, owners, time),
+            _ => self.about_translation(bindings, owners),
         };
         let mut frame = packet.build();
         match self.mutation {
             Mutation::None => {}
+            // It would be another's port in one engine, and nobody's in the other.
+            Mutation::Byte { at, .. } if self.kind >= CONNECTION && (14..42).contains(&at) => {}
             Mutation::Byte { at, value, repair: mend } => {
                 if let Some(byte) = frame.get_mut(at) {
                     *byte = value;
@@ -190,58 +294,4 @@ impl Step {
         }
         (self.port.map_or(port, |port| PORTS[port]), frame)
     }
-}
-
-static HITS: AtomicU64 = AtomicU64::new(0);
-
-fn compare(site: Site, steps: &[Step]) -> Result<(), TestCaseError> {
-    let config = config(&site.text());
-    // One engine remembers flows; before each packet of the other a new generation makes every program void.
-    let (mut warm, mut cold) = (Lab::of(&config), Lab::of(&config));
-    cold.engine.take_no_short_cuts();
-    let mut waited = false;
-    for step in steps {
-        let (port, frame) = step.frame(site);
-        for lab in [&mut warm, &mut cold] {
-            lab.wait_ms(step.wait);
-        }
-        prop_assert_eq!(warm.take(), cold.take(), "timers of {:?}", step);
-        for time in 0..step.times {
-            // What waits for a neighbour walks again in a new generation, which counts as use of the neighbour.
-            let waits = cold.counters().held > 0;
-            waited |= waits;
-            if !waits {
-                cold.engine.apply(&config).unwrap();
-            }
-            warm.inject(port, &frame);
-            cold.inject(port, &frame);
-            prop_assert_eq!(warm.take(), cold.take(), "time {} of {:?}", time, step);
-        }
-        let (warm, cold) = (warm.counters(), cold.counters());
-        prop_assert_eq!(warm.dropped, cold.dropped, "{:?}", step);
-        prop_assert_eq!(
-            (warm.consumed, warm.held, warm.originated),
-            (cold.consumed, cold.held, cold.originated)
-        );
-    }
-    prop_assert!(waited || cold.counters().flow_hits == 0, "the slow twin remembers nothing");
-    HITS.fetch_add(warm.counters().flow_hits, Ordering::Relaxed);
-    Ok(())
-}
-
-#[test]
-fn a_cached_flow_is_treated_as_a_walk_would_treat_it() {
-    // Translated sources are not compared: a walk that comes to nothing uses a port up, and the slow twin walks more often.
-    let site = any::<[bool; 3]>().prop_map(|[v6, chain, ecmp]| Site { v6, chain, ecmp, nat: false });
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(192);
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases,
-        max_shrink_iters: 2000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
-    runner.run(&(site, steps()), |(site, steps)| compare(site, &steps)).unwrap();
-    assert!(HITS.load(Ordering::Relaxed) > u64::from(cases), "hardly a packet found its flow");
-    assert_eq!(Frame::leaked(), 0);
-    assert_eq!(common::POOL.available(), 8192, "every frame is back in the pool");
 }
