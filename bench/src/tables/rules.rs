@@ -32,10 +32,7 @@ fn one(kind: Kind, v6: bool, size: usize, effort: &Effort) -> Table {
             views.iter().map(|view| view.tuple.map_or(0, |tuple| usize::from(tuple.protocol))).sum::<usize>()
         });
         let whole = timed(views.len(), || {
-            views
-                .iter()
-                .map(|view| set.lookup(black_box(view), view.tuple).unwrap_or(0))
-                .sum::<usize>()
+            views.iter().map(|view| set.lookup(black_box(view), view.tuple).unwrap_or(0)).sum::<usize>()
         });
         lookups.push(whole - null);
     }

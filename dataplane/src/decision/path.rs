@@ -92,6 +92,13 @@ impl PathBuilder {
         std::mem::take(&mut self.translations)
     }
 
+    /// Lets go what no session took.
+    pub fn let_go(&mut self) {
+        if !self.translations.is_empty() {
+            self.translations = Translations::default();
+        }
+    }
+
     /// Has the session that this packet opens live so long without traffic.
     pub fn set_timeouts(&mut self, timeouts: Timeouts) {
         self.timeouts = Some(timeouts);

@@ -316,7 +316,10 @@ impl Core {
             Some(programmed) => programmed,
             None => {
                 self.counters.flow_misses.add(1);
-                match walker.walk(scope, frame.bytes(), &meta, self.now, &mut self.path) {
+                let walk = walker.walk(scope, frame.bytes(), &meta, self.now, &mut self.path);
+                // A walk that was refused behind a translator holds a binding that no session has.
+                self.path.let_go();
+                match walk {
                     Walk::Program { program, rewrite, cache } => {
                         // Where ports decide, a fragment's whole key does not know them.
                         let knows = meta.fragment == FragmentKind::Whole

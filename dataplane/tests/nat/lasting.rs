@@ -23,6 +23,23 @@ fn when_ports_run_out_others_go_on_and_the_rest_is_counted() {
 }
 
 #[test]
+fn what_a_function_behind_the_translator_refuses_holds_no_port() {
+    let edge =
+        "[service.edge.firewall]\ndefault = \"allow\"\nrules = [{ reject = \"tcp\", to-port = 113 }]\n";
+    let text = format!("{}{edge}", site(ONE)).replace("hops = [\"out\"]", "hops = [\"out\", \"edge\"]");
+    let mut lab = Lab::new(&text);
+    lab.inject("lan", &out(ALICE, SERVER).tcp(5000, 113).flags(SYN).build());
+    assert_eq!(lab.drops(), BTreeMap::from([("firewall_rejected", 1)]));
+    assert_eq!(bindings(&lab), NOTHING);
+    assert_eq!(
+        pass(&mut lab, "lan", &out(ALICE, SERVER).tcp(5000, 80).flags(SYN)).len(),
+        2,
+        "and the reset before"
+    );
+    assert_eq!(bindings(&lab), ["6 10.1.0.2:5000 203.0.113.7:5000"]);
+}
+
+#[test]
 fn sessions_live_as_long_as_the_translator_says() {
     let times = "udp-timeout = \"150s\"\nicmp-timeout = \"70s\"";
     let mut lab = nat(&format!("{ONE}\n{times}"));
