@@ -4,19 +4,19 @@
 //! Packets in a row may be of several [`Sort`]s, with packets among them that are not plain ([`odd`](super::odd)). What is not passed
 //! here is as it was: it is passed in place, or moved.
 
-use crate::chain::{Lane, Tables};
-use crate::decision::{DropReason, Nanos, PortId, ScopeId, VrfId};
+use crate::chain::Lane;
+use crate::decision::{DropReason, PortId, ScopeId, VrfId};
 use crate::flow::{Forward, ProgramId};
 use crate::frame::Frame;
 use crate::l3::{Fib, LookUpV4, WarmV4};
 use crate::overlay::{PathHeaders, Ports, VtepTable};
-use crate::packet::plain::{self, PlainV4, Station};
-use crate::packet::{Malformed, ecn, protocol};
+use crate::packet::plain::{self, Look, OddV4, PlainV4, Station};
+use crate::packet::{ecn, protocol};
 
 use super::admit::Ingress;
 use super::core::Core;
 use super::in_place::{InPlace, NOWHERE};
-use super::lane::{Kind, Routes, View, Work, is_v6};
+use super::lane::{Routes, View, is_v6};
 use super::pass::Under;
 
 /// Frames between which those are asked for that come later.
@@ -96,13 +96,7 @@ trait Road: Copy {
     fn recognise(self, frame: &[u8]) -> Option<Seen<Self::Destination>>;
     fn target(self, destination: Self::Destination) -> u32;
     /// A closer look at what was not recognised.
-    fn look_closer(
-        self,
-        view: &View<'_>,
-        tables: &Tables,
-        now: Nanos,
-        frame: &[u8],
-    ) -> Odd<Self::Destination>;
+    fn look_closer(self, view: &View<'_>, frame: &[u8]) -> Odd<Self::Destination>;
 }
 
 /// IPv4; `VTEPS`: some may be for a tunnel.
@@ -132,15 +126,11 @@ impl<L: LookUpV4, const VTEPS: bool> Road for RoadV4<L, VTEPS> {
     }
 
     #[inline(always)]
-    fn look_closer(self, view: &View<'_>, tables: &Tables, now: Nanos, frame: &[u8]) -> Odd<u32> {
-        let other = if VTEPS { Sort::of(frame, self.ports) != Sort::V4 } else { is_v6(frame) };
-        if other {
+    fn look_closer(self, view: &View<'_>, frame: &[u8]) -> Odd<u32> {
+        if VTEPS && Sort::of(frame, self.ports) != Sort::V4 {
             return Odd::Other;
         }
-        match malformed_v4(frame) {
-            Some(malformed) => Odd::Dropped(malformed.into()),
-            None => odd_v4(view, tables, now, frame),
-        }
+        odd_v4(frame, self.station, view.vteps.is_some())
     }
 }
 
@@ -173,7 +163,7 @@ impl Road for RoadV6<'_> {
     }
 
     #[inline(always)]
-    fn look_closer(self, _: &View<'_>, _: &Tables, _: Nanos, _: &[u8]) -> Odd<u128> {
+    fn look_closer(self, _: &View<'_>, _: &[u8]) -> Odd<u128> {
         Odd::Other
     }
 }
@@ -212,30 +202,23 @@ impl<L: LookUpV4> Road for RoadInside<L> {
     }
 
     #[inline(always)]
-    fn look_closer(self, _: &View<'_>, _: &Tables, _: Nanos, _: &[u8]) -> Odd<u32> {
+    fn look_closer(self, _: &View<'_>, _: &[u8]) -> Odd<u32> {
         Odd::Other
     }
 }
 
-/// Apart from the loop, whose registers it would take, and before [`odd_v4`], which has more to set up.
+/// A packet that is not plain: it is malformed; or merely odd, and passed by its route. `tunnels`: UDP may be for one. Apart from
+/// the loop, whose registers it would take.
 #[inline(never)]
-fn malformed_v4(frame: &[u8]) -> Option<Malformed> {
-    plain::malformed_v4(frame)
-}
-
-/// A packet that is not plain: it is malformed; or merely odd, and passed by its route.
-#[inline(never)]
-fn odd_v4(view: &View<'_>, tables: &Tables, now: Nanos, frame: &[u8]) -> Odd<u32> {
-    let mut work = Work::none();
-    view.classify(tables, None, now, frame, &mut work);
-    match work.tag.kind() {
-        Kind::Dropped => Odd::Dropped(work.reason),
-        Kind::RouteV4 => {
-            let destination = plain::destination_v4(work.known.addresses);
-            let (total, turning) = (work.known.total, work.tag.turning());
-            Odd::Seen(Seen { destination, total, len: frame.len(), turning })
+fn odd_v4(frame: &[u8], station: Station, tunnels: bool) -> Odd<u32> {
+    match plain::look_v4(frame, station) {
+        Look::Odd(OddV4 { plain, .. }) if !(tunnels & (plain.protocol == protocol::UDP)) => {
+            let PlainV4 { total, turning, .. } = plain;
+            Odd::Seen(Seen { destination: plain.destination(), total, len: frame.len(), turning })
         }
-        _ => Odd::Other,
+        Look::Foreign => Odd::Dropped(DropReason::NotForUs),
+        Look::Malformed(malformed) => Odd::Dropped(malformed.into()),
+        Look::Odd(_) | Look::Other => Odd::Other,
     }
 }
 
@@ -392,7 +375,7 @@ impl Core {
         while let Some(frame) = frames.get_mut(next) {
             let seen = match road.recognise(frame.bytes()) {
                 Some(seen) => seen,
-                None => match road.look_closer(view, &under.snapshot.tables, self.now, frame.bytes()) {
+                None => match road.look_closer(view, frame.bytes()) {
                     Odd::Seen(seen) => seen,
                     Odd::Dropped(reason) => {
                         self.counters.count_drop(reason);
