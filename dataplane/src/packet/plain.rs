@@ -12,6 +12,8 @@ use super::{protocol, tcp_flags};
 pub use closer::{Look, OddV4, look_v4};
 
 mod closer;
+#[cfg(test)]
+pub(super) use closer::tests::parser_says;
 
 /// TCP flags that tell of a connection's beginning or end.
 const TURNING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;

@@ -116,8 +116,7 @@ impl FragmentTable {
     pub fn restore(&self, domain: Domain, packet: &[u8], meta: &Meta, tuple: &mut Tuple, now: Nanos) -> bool {
         let Some(id) = fragment_id(packet, meta) else { return true };
         // Its first may have come meanwhile: too late.
-        let late =
-            meta.fragment == FragmentKind::Later && meta.flags.contains(PacketFlags::PORTS_UNKNOWN);
+        let late = meta.fragment == FragmentKind::Later && meta.flags.contains(PacketFlags::PORTS_UNKNOWN);
         !late && self.exchange(domain, meta.fragment, id, tuple, now)
     }
 

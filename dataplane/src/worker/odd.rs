@@ -58,7 +58,7 @@ impl Core {
             next += 1;
         }
         if kept < next {
-            frames.drain(at + kept..at + next).for_each(|frame| self.cache.free(frame));
+            self.cache.free_all(frames.drain(at + kept..at + next));
         }
         (kept, next < work.len())
     }

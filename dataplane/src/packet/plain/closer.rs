@@ -149,3 +149,6 @@ fn transport(payload: &[u8], protocol: u8, fragment: FragmentKind) -> Option<(u3
         _ => Some((0, false)),
     }
 }
+
+#[cfg(test)]
+pub(in crate::packet) mod tests;
