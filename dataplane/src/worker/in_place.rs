@@ -5,13 +5,14 @@ use std::marker::PhantomData;
 
 use crate::chain::Lane;
 use crate::decision::{DropReason, MeterCache, Nanos, PortId};
-use crate::flow::{CompactTable, ProgramId, ProgramTable, Quick, Ready, Replay};
+use crate::flow::{CompactTable, ProgramId, ProgramTable, Quick, Ready, Replay, Shared};
 use crate::frame::Frame;
 use crate::l3::Fib;
 use crate::packet::plain;
 
 use super::admit::Ingress;
 use super::core::Core;
+use super::counters::CounterBlock;
 use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
@@ -28,8 +29,16 @@ pub(super) const NOWHERE: PortId = PortId(u16::MAX);
 /// What became of a packet in a tight loop.
 enum Next {
     Sent,
+    /// Nothing is left of it: an empty frame, until what is empty is taken out of the burst.
     Dropped(DropReason),
     Stop,
+}
+
+/// How many frames were passed or dropped, and whether some were the latter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    done: usize,
+    dropped: bool,
 }
 
 impl Core {
@@ -60,7 +69,7 @@ impl Core {
         if before.is_none() {
             frames.iter().take(2 * stride).for_each(Frame::prefetch);
         }
-        let (mut dropped, mut stop) = (0, false);
+        let (mut dropped, mut stop) = (false, false);
         while let (false, Some(rest @ [_, ..])) = (stop, frames.get(result.done..)) {
             let (chunk, behind) = rest.split_at(stride.min(rest.len()));
             behind.iter().skip(stride).take(stride).for_each(Frame::prefetch);
@@ -92,7 +101,7 @@ impl Core {
                 let inner = ingress.inner.as_ref();
                 let view = if first.strip == 0 { Some(view) } else { inner };
                 let Some(view) = view.filter(|view| view.scope == first.tag.scope()) else { break };
-                let (passed, refused) = match first.tag.kind() {
+                let taken = match first.tag.kind() {
                     Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                     Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
                     Kind::Flow if odd => {
@@ -100,34 +109,36 @@ impl Core {
                     }
                     Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
                     Kind::Bridged => self.flows_in_place::<true, false>(under, chunk, work, &mut result.port),
-                    _ => (0, None),
+                    _ => Taken::default(),
                 };
-                result.done += passed;
-                let mut behind = passed;
-                if let Some(reason) = refused {
-                    self.drop_from(frames, result.done, reason);
-                    dropped += 1;
-                    behind += 1;
-                }
-                if behind == 0 {
+                if taken.done == 0 {
                     break;
                 }
-                work = work.get(behind..).unwrap_or_default();
+                (result.done, dropped) = (result.done + taken.done, dropped | taken.dropped);
+                work = work.get(taken.done..).unwrap_or_default();
             }
             stop |= !work.is_empty();
         }
-        self.counters.flow_hits.add((result.done - at_once) as u64 + dropped);
+        self.counters.flow_hits.add((result.done - at_once) as u64);
+        if dropped {
+            result.done = self.take_out(frames, at_once, result.done);
+        }
         result
     }
 
-    /// Drops a frame of a burst. Those behind it move up.
-    #[cold]
+    /// Takes those frames out of a burst that were dropped between two places. Those behind them move up. Says where the second
+    /// place is then.
     #[inline(never)]
-    fn drop_from(&mut self, frames: &mut Vec<Frame>, at: usize, reason: DropReason) {
-        if at < frames.len() {
-            let frame = frames.remove(at);
-            self.drop_frame(frame, reason);
+    fn take_out(&mut self, frames: &mut Vec<Frame>, from: usize, to: usize) -> usize {
+        let mut kept = from;
+        for at in from..to {
+            if frames.get(at).is_some_and(|frame| frame.len() > 0) {
+                frames.swap(kept, at);
+                kept += 1;
+            }
         }
+        self.cache.free_all(frames.drain(kept..to));
+        kept
     }
 
     #[inline(never)]
@@ -138,7 +149,7 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> (usize, Option<DropReason>) {
+    ) -> Taken {
         self.targets_in_place::<V4>(under, view, frames, work, port)
     }
 
@@ -150,7 +161,7 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> (usize, Option<DropReason>) {
+    ) -> Taken {
         self.targets_in_place::<V6>(under, view, frames, work, port)
     }
 
@@ -163,11 +174,11 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> (usize, Option<DropReason>) {
-        let Self { flows, now_ms, .. } = self;
-        let Some(Routes { vrf, fib, .. }) = view.routes else { return (0, None) };
-        let (mut from, mut dropped) = (0, None);
-        while let (Some(frames), Some(work)) = (frames.get_mut(from..), work.get(from..)) {
+    ) -> Taken {
+        let Self { flows, counters, now_ms, .. } = self;
+        let Some(Routes { vrf, fib, .. }) = view.routes else { return Taken::default() };
+        let (mut all, mut drops) = (0, Drops { counters, any: false });
+        while let (Some(frames), Some(work)) = (frames.get_mut(all..), work.get(all..)) {
             let Some(first) = work.first() else { break };
             let target = F::target(fib, first);
             let (routes, programs) = flows.routes_of(vrf);
@@ -175,23 +186,25 @@ impl Core {
             let shared = programs.get(id);
             let shared = shared.filter(|shared| shared.is_current(under.generation, under.epoch));
             let Some(ready) = shared.and_then(|shared| under.replay.ready(shared)) else { break };
-            if *port != ready.shared.port && *port != NOWHERE {
+            // What is dropped goes to no port.
+            if ready.shared.drops().is_none() {
+                if *port != ready.shared.port && *port != NOWHERE {
+                    break;
+                }
+                *port = ready.shared.port;
+            }
+            let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
+            let done = run_in_place::<false>(frames, work, &mut drops, &mut run);
+            let bytes = run.bytes;
+            if done == 0 {
                 break;
             }
-            *port = ready.shared.port;
-            let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
-            let (done, stop) = run_in_place::<false>(frames, work, &mut run);
-            let bytes = run.bytes;
             if let Some(shared) = programs.get_mut(id) {
                 shared.count(done as u64, bytes as u64, *now_ms);
             }
-            from += done;
-            if done == 0 || stop.is_some() {
-                dropped = stop;
-                break;
-            }
+            all += done;
         }
-        (from, dropped)
+        Taken { done: all, dropped: drops.any }
     }
 
     #[inline(never)]
@@ -201,15 +214,16 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> (usize, Option<DropReason>) {
-        let Self { flows, meters, now, now_ms, .. } = self;
+    ) -> Taken {
+        let Self { flows, meters, counters, now, now_ms, .. } = self;
         let (compact, programs) = (&mut flows.compact, &flows.programs);
         let (now, now_ms, last) = (*now, *now_ms, None);
         let mut run =
             ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
-        let result = run_in_place::<ODD>(frames, work, &mut run);
+        let mut drops = Drops { counters, any: false };
+        let done = run_in_place::<ODD>(frames, work, &mut drops, &mut run);
         *port = run.port;
-        result
+        Taken { done, dropped: drops.any }
     }
 }
 
@@ -275,7 +289,10 @@ impl<F: Family> Step for ByRoute<'_, F> {
                 self.bytes += bytes;
                 Next::Sent
             }
-            Quick::Drop(reason) => Next::Dropped(reason),
+            Quick::Drop(reason) => {
+                self.bytes += bytes;
+                Next::Dropped(reason)
+            }
             Quick::Otherwise => Next::Stop,
         }
     }
@@ -306,6 +323,14 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
         if self.last.is_none_or(|(id, _)| id != entry.program) {
             let shared = self.programs.get(entry.program);
             let shared = shared.filter(|shared| shared.generation == self.under.generation);
+            // What is dropped goes to no port, and often comes between packets that go on as the last did.
+            if let Some(reason) = shared.and_then(Shared::drops) {
+                if entry.epoch != self.under.epoch {
+                    return Next::Stop;
+                }
+                entry.count(frame.len(), self.now_ms);
+                return Next::Dropped(reason);
+            }
             let ready = shared.and_then(|shared| self.under.replay.ready(shared));
             let Some(ready) = ready.filter(|ready| self.port == ready.shared.port || self.port == NOWHERE)
             else {
@@ -333,18 +358,19 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     }
 }
 
-/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. Says how many
-/// were, and why the next is dropped, if it is. A frame that is not passed is as it was.
+/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. A frame that is
+/// neither passed nor dropped is as it was.
 #[inline(always)]
 fn run_in_place<const ODD: bool>(
     frames: &mut [Frame],
     work: &[Work],
+    drops: &mut Drops<'_>,
     step: &mut impl Step,
-) -> (usize, Option<DropReason>) {
-    let Some(first) = work.first() else { return (0, None) };
+) -> usize {
+    let mut done = 0;
+    let Some(first) = work.first() else { return done };
     // Turning points of connections need more.
     let tag = if ODD { first.tag.steady().even() } else { first.tag.steady() };
-    let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
         if tag != if ODD { work.tag.even() } else { work.tag } {
             break;
@@ -356,8 +382,7 @@ fn run_in_place<const ODD: bool>(
         match step.step(frame, work) {
             Next::Sent => {}
             Next::Dropped(reason) => {
-                dropped = Some(reason);
-                break;
+                drops.take(frame, reason);
             }
             Next::Stop => {
                 if outer.0 != 0 {
@@ -368,5 +393,22 @@ fn run_in_place<const ODD: bool>(
         }
         done += 1;
     }
-    (done, dropped)
+    done
+}
+
+/// What a run drops. Nothing of it is in the loop's registers.
+struct Drops<'a> {
+    counters: &'a CounterBlock,
+    /// Whether there was something.
+    any: bool,
+}
+
+impl Drops<'_> {
+    /// Drops a frame, as far as can be while others of its burst are passed.
+    #[cold]
+    #[inline(never)]
+    fn take(&mut self, frame: &mut Frame, reason: DropReason) {
+        self.counters.count_drop(reason);
+        self.any |= frame.set_len(0);
+    }
 }
