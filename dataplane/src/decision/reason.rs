@@ -100,10 +100,7 @@ impl DropReason {
 
     /// Whether the sender may be told of a packet that is dropped for this reason: then each one is looked at.
     pub fn is_told(self) -> bool {
-        matches!(
-            self,
-            Self::TtlExpired | Self::NoRoute | Self::NeighbourUnreachable | Self::FirewallRejected
-        )
+        matches!(self, Self::TtlExpired | Self::NoRoute | Self::NeighbourUnreachable | Self::FirewallRejected)
     }
 
     /// As an index.

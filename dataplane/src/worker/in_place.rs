@@ -5,14 +5,13 @@ use std::marker::PhantomData;
 
 use crate::chain::Lane;
 use crate::decision::{DropReason, MeterCache, Nanos, PortId};
-use crate::flow::{CompactTable, ProgramId, ProgramTable, Quick, Ready, Replay, Shared};
+use crate::flow::{CompactTable, ProgramId, ProgramTable, Quick, Ready, Replay};
 use crate::frame::Frame;
 use crate::l3::Fib;
 use crate::packet::plain;
 
 use super::admit::Ingress;
 use super::core::Core;
-use super::counters::CounterBlock;
 use super::lane::{Kind, Routes, View, Work};
 use super::pass::Under;
 
@@ -29,16 +28,8 @@ pub(super) const NOWHERE: PortId = PortId(u16::MAX);
 /// What became of a packet in a tight loop.
 enum Next {
     Sent,
-    /// Nothing is left of it: an empty frame, until what is empty is taken out of the burst.
     Dropped(DropReason),
     Stop,
-}
-
-/// How many frames were passed or dropped, and whether some were the latter.
-#[derive(Clone, Copy, Debug, Default)]
-struct Taken {
-    done: usize,
-    dropped: bool,
 }
 
 impl Core {
@@ -101,7 +92,7 @@ impl Core {
                 let inner = ingress.inner.as_ref();
                 let view = if first.strip == 0 { Some(view) } else { inner };
                 let Some(view) = view.filter(|view| view.scope == first.tag.scope()) else { break };
-                let taken = match first.tag.kind() {
+                let (passed, refused) = match first.tag.kind() {
                     Kind::RouteV4 => self.routes_in_place(under, view, chunk, work, &mut result.port),
                     Kind::RouteV6 => self.routes_v6_in_place(under, view, chunk, work, &mut result.port),
                     Kind::Flow if odd => {
@@ -109,13 +100,19 @@ impl Core {
                     }
                     Kind::Flow => self.flows_in_place::<false, false>(under, chunk, work, &mut result.port),
                     Kind::Bridged => self.flows_in_place::<true, false>(under, chunk, work, &mut result.port),
-                    _ => Taken::default(),
+                    _ => (0, None),
                 };
-                if taken.done == 0 {
+                let rest = chunk.get_mut(passed..).unwrap_or_default();
+                let gone = match (refused, rest) {
+                    (Some(reason), [frame, ..]) => usize::from(self.empty(frame, reason)),
+                    (_, rest) => self.drop_known(under, rest, work.get(passed..).unwrap_or_default()),
+                };
+                dropped |= gone > 0;
+                if passed + gone == 0 {
                     break;
                 }
-                (result.done, dropped) = (result.done + taken.done, dropped | taken.dropped);
-                work = work.get(taken.done..).unwrap_or_default();
+                result.done += passed + gone;
+                work = work.get(passed + gone..).unwrap_or_default();
             }
             stop |= !work.is_empty();
         }
@@ -124,6 +121,14 @@ impl Core {
             result.done = self.take_out(frames, at_once, result.done);
         }
         result
+    }
+
+    /// Drops a frame, as far as can be while others of its burst are passed: an empty one is left.
+    #[cold]
+    #[inline(never)]
+    fn empty(&mut self, frame: &mut Frame, reason: DropReason) -> bool {
+        self.counters.count_drop(reason);
+        frame.set_len(0)
     }
 
     /// Takes those frames out of a burst that were dropped between two places. Those behind them move up. Says where the second
@@ -141,6 +146,39 @@ impl Core {
         kept
     }
 
+    /// Drops the first frames of a run, as long as their flows are known to be dropped, and nobody is told. Says how many. Apart from
+    /// the loops of what is passed: there it would cost each packet.
+    #[inline(never)]
+    fn drop_known(&mut self, under: &Under<'_>, frames: &mut [Frame], work: &[Work]) -> usize {
+        let Self { flows, counters, now_ms, .. } = self;
+        let mut done = 0;
+        for (frame, work) in frames.iter_mut().zip(work) {
+            let strip = usize::from(work.strip);
+            let key = match work.tag.kind() {
+                Kind::Flow => work.odd_key(),
+                Kind::Bridged => work.bridged_key(frame.bytes().get(strip..).unwrap_or_default()),
+                _ => break,
+            };
+            let Some(entry) = flows.compact.find_mut(work.hash, &key) else { break };
+            let shared = flows.programs.get(entry.program);
+            let shared = shared.filter(|shared| shared.generation == under.generation);
+            let Some((shared, reason)) = shared.and_then(|shared| Some((shared, shared.drops()?))) else {
+                break;
+            };
+            if entry.epoch != under.epoch || work.tag.turning() && shared.turns {
+                break;
+            }
+            let len = if strip == 0 { frame.len() } else { usize::from(work.len) };
+            entry.count(len, *now_ms);
+            counters.count_drop(reason);
+            if !frame.set_len(0) {
+                break;
+            }
+            done += 1;
+        }
+        done
+    }
+
     #[inline(never)]
     fn routes_in_place(
         &mut self,
@@ -149,7 +187,7 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> Taken {
+    ) -> (usize, Option<DropReason>) {
         self.targets_in_place::<V4>(under, view, frames, work, port)
     }
 
@@ -161,7 +199,7 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> Taken {
+    ) -> (usize, Option<DropReason>) {
         self.targets_in_place::<V6>(under, view, frames, work, port)
     }
 
@@ -174,11 +212,11 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> Taken {
-        let Self { flows, counters, now_ms, .. } = self;
-        let Some(Routes { vrf, fib, .. }) = view.routes else { return Taken::default() };
-        let (mut all, mut drops) = (0, Drops { counters, any: false });
-        while let (Some(frames), Some(work)) = (frames.get_mut(all..), work.get(all..)) {
+    ) -> (usize, Option<DropReason>) {
+        let Self { flows, now_ms, .. } = self;
+        let Some(Routes { vrf, fib, .. }) = view.routes else { return (0, None) };
+        let (mut from, mut dropped) = (0, None);
+        while let (Some(frames), Some(work)) = (frames.get_mut(from..), work.get(from..)) {
             let Some(first) = work.first() else { break };
             let target = F::target(fib, first);
             let (routes, programs) = flows.routes_of(vrf);
@@ -194,17 +232,18 @@ impl Core {
                 *port = ready.shared.port;
             }
             let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
-            let done = run_in_place::<false>(frames, work, &mut drops, &mut run);
-            let bytes = run.bytes;
-            if done == 0 {
+            let (done, stop) = run_in_place::<false>(frames, work, &mut run);
+            let (bytes, all) = (run.bytes, done + usize::from(stop.is_some()));
+            if let Some(shared) = programs.get_mut(id) {
+                shared.count(all as u64, bytes as u64, *now_ms);
+            }
+            from += done;
+            if done == 0 || stop.is_some() {
+                dropped = stop;
                 break;
             }
-            if let Some(shared) = programs.get_mut(id) {
-                shared.count(done as u64, bytes as u64, *now_ms);
-            }
-            all += done;
         }
-        Taken { done: all, dropped: drops.any }
+        (from, dropped)
     }
 
     #[inline(never)]
@@ -214,16 +253,15 @@ impl Core {
         frames: &mut [Frame],
         work: &[Work],
         port: &mut PortId,
-    ) -> Taken {
-        let Self { flows, meters, counters, now, now_ms, .. } = self;
+    ) -> (usize, Option<DropReason>) {
+        let Self { flows, meters, now, now_ms, .. } = self;
         let (compact, programs) = (&mut flows.compact, &flows.programs);
         let (now, now_ms, last) = (*now, *now_ms, None);
         let mut run =
             ByFlow::<BRIDGED, ODD> { under, compact, programs, meters, now, now_ms, last, port: *port };
-        let mut drops = Drops { counters, any: false };
-        let done = run_in_place::<ODD>(frames, work, &mut drops, &mut run);
+        let result = run_in_place::<ODD>(frames, work, &mut run);
         *port = run.port;
-        Taken { done, dropped: drops.any }
+        result
     }
 }
 
@@ -323,17 +361,10 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
         if self.last.is_none_or(|(id, _)| id != entry.program) {
             let shared = self.programs.get(entry.program);
             let shared = shared.filter(|shared| shared.generation == self.under.generation);
-            // What is dropped goes to no port, and often comes between packets that go on as the last did.
-            if let Some(reason) = shared.and_then(Shared::drops) {
-                if entry.epoch != self.under.epoch {
-                    return Next::Stop;
-                }
-                entry.count(frame.len(), self.now_ms);
-                return Next::Dropped(reason);
-            }
             let ready = shared.and_then(|shared| self.under.replay.ready(shared));
-            let Some(ready) = ready.filter(|ready| self.port == ready.shared.port || self.port == NOWHERE)
-            else {
+            // What is dropped goes to no port.
+            let leads = |ready: &Ready<'_>| self.port == ready.shared.port || self.port == NOWHERE;
+            let Some(ready) = ready.filter(|ready| leads(ready) && ready.shared.drops().is_none()) else {
                 return Next::Stop;
             };
             self.port = ready.shared.port;
@@ -358,19 +389,18 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
     }
 }
 
-/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. A frame that is
-/// neither passed nor dropped is as it was.
+/// Passes the frames of a run, those whose work has the same tag as the first's; `ODD`: whatever is odd about them. Says how many
+/// were, and why the next is dropped, if it is. A frame that is not passed is as it was.
 #[inline(always)]
 fn run_in_place<const ODD: bool>(
     frames: &mut [Frame],
     work: &[Work],
-    drops: &mut Drops<'_>,
     step: &mut impl Step,
-) -> usize {
-    let mut done = 0;
-    let Some(first) = work.first() else { return done };
+) -> (usize, Option<DropReason>) {
+    let Some(first) = work.first() else { return (0, None) };
     // Turning points of connections need more.
     let tag = if ODD { first.tag.steady().even() } else { first.tag.steady() };
+    let (mut done, mut dropped) = (0, None);
     for (frame, work) in frames.iter_mut().zip(work) {
         if tag != if ODD { work.tag.even() } else { work.tag } {
             break;
@@ -382,7 +412,8 @@ fn run_in_place<const ODD: bool>(
         match step.step(frame, work) {
             Next::Sent => {}
             Next::Dropped(reason) => {
-                drops.take(frame, reason);
+                dropped = Some(reason);
+                break;
             }
             Next::Stop => {
                 if outer.0 != 0 {
@@ -393,22 +424,5 @@ fn run_in_place<const ODD: bool>(
         }
         done += 1;
     }
-    done
-}
-
-/// What a run drops. Nothing of it is in the loop's registers.
-struct Drops<'a> {
-    counters: &'a CounterBlock,
-    /// Whether there was something.
-    any: bool,
-}
-
-impl Drops<'_> {
-    /// Drops a frame, as far as can be while others of its burst are passed.
-    #[cold]
-    #[inline(never)]
-    fn take(&mut self, frame: &mut Frame, reason: DropReason) {
-        self.counters.count_drop(reason);
-        self.any |= frame.set_len(0);
-    }
+    (done, dropped)
 }
