@@ -105,6 +105,7 @@ impl Core {
                 let rest = chunk.get_mut(passed..).unwrap_or_default();
                 let gone = match (refused, rest) {
                     (Some(reason), [frame, ..]) => usize::from(self.empty(frame, reason)),
+                    (_, []) => 0,
                     (_, rest) => self.drop_known(under, rest, work.get(passed..).unwrap_or_default()),
                 };
                 dropped |= gone > 0;
