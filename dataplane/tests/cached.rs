@@ -172,3 +172,91 @@ fn a_packet_that_is_too_long_or_has_no_hop_left_stops_at_a_cached_route() {
     let errors: Vec<_> = of("lan").iter().map(|frame| (frame[34], frame[35], frame[40], frame[41])).collect();
     assert_eq!(errors, [(3, 4, 5, 120), (11, 0, 0, 0)]);
 }
+
+const STRICT: &str = r#"
+[port.lan]
+mode = "dedicated"
+mac = "02:00:00:00:01:00"
+addresses = ["10.1.0.1/24"]
+[port.wan]
+mode = "dedicated"
+mac = "02:00:00:00:02:00"
+addresses = ["10.2.0.1/24"]
+[[neighbour]]
+port = "lan"
+ip = "10.1.0.2"
+mac = "02:00:00:00:00:0a"
+[[neighbour]]
+port = "wan"
+ip = "10.2.0.2"
+mac = "02:00:00:00:00:0b"
+[service.edge.firewall]
+default = "drop"
+rules = [
+    { reject = "udp", to-port = 113 },
+    { allow = "udp", to-port = 53 },
+    { allow = "tcp", to-port = 80 },
+]
+[chain.all]
+hops = ["edge"]
+[[classify]]
+from = "port.lan"
+chain = "all"
+"#;
+
+/// Flows that are dropped do not hold up those that are passed, in whatever order they come, and each packet is counted.
+#[test]
+fn dropped_flows_among_others_are_counted_and_the_others_keep_their_order() {
+    let frame = |number: u16, to: u16| {
+        let payload = [number.to_be_bytes(); 12].concat();
+        to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, to).payload(&payload).build()
+    };
+    let patterns: [&dyn Fn(u16) -> bool; 5] =
+        [&|n| n % 2 == 0, &|n| n % 7 == 3, &|_| true, &|n| n < 20, &|n| !(17..40).contains(&n)];
+    let mut lab = Lab::new(STRICT);
+    let (mut denied, mut passed) = (0, 0);
+    for pattern in patterns {
+        // The first time they walk.
+        for _ in 0..3 {
+            let frames: Vec<_> = (0..64).map(|n| frame(n, if pattern(n) { 99 } else { 53 })).collect();
+            let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            let mut sent = Vec::new();
+            lab.engine
+                .receive("lan", &frames, |_, frame| sent.push(u16::from_be_bytes([frame[42], frame[43]])));
+            let expected: Vec<u16> = (0..64).filter(|n| !pattern(*n)).collect();
+            assert_eq!(sent, expected);
+            (denied, passed) = (denied + 64 - sent.len() as u64, passed + sent.len() as u64);
+        }
+    }
+    let counters = lab.counters();
+    assert_eq!(counters.dropped, [("firewall_denied", denied)].into());
+    assert_eq!(counters.transmitted, passed);
+    assert!((2..=3).contains(&counters.flow_misses), "of each flow the first: {}", counters.flow_misses);
+    assert_eq!(counters.flow_hits + counters.flow_misses, denied + passed);
+}
+
+/// A stray packet's flow is dropped, but a SYN opens a connection all the same; and who is rejected is told each time.
+#[test]
+fn a_dropped_flow_is_decided_about_anew_at_a_syn_and_rejected_ones_are_answered_each_time() {
+    let tcp = |flags| to_bob().ipv4("10.1.0.2", "10.2.0.2").tcp(4000, 80).flags(flags).build();
+    let mut lab = Lab::new(STRICT);
+    let (ack, syn) = (tcp(16), tcp(2));
+    let (ack, syn) = (ack.as_slice(), syn.as_slice());
+    let mut burst = |frames: &[&[u8]]| {
+        let mut sent = Vec::new();
+        lab.engine.receive("lan", frames, |port, _| sent.push(port.to_owned()));
+        (sent, lab.counters())
+    };
+    for round in 1..4 {
+        let (sent, counters) = burst(&[ack; 10]);
+        assert_eq!((sent.len(), counters.dropped), (0, [("firewall_no_session", 10 * round)].into()));
+    }
+    let (sent, counters) = burst(&[ack, ack, syn, ack]);
+    assert_eq!(sent.first().map(String::as_str), Some("wan"), "the SYN passes");
+    assert!(counters.dropped["firewall_no_session"] <= 33);
+    let ident = to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, 113).build();
+    for _ in 0..3 {
+        let (sent, _) = burst(&[&ident, &ident]);
+        assert_eq!(sent, ["lan", "lan"], "an answer each");
+    }
+}

@@ -98,6 +98,11 @@ impl DropReason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// Whether the sender may be told of a packet that is dropped for this reason: then each one is looked at.
+    pub fn is_told(self) -> bool {
+        matches!(self, Self::TtlExpired | Self::NoRoute | Self::NeighbourUnreachable | Self::FirewallRejected)
+    }
+
     /// As an index.
     #[inline]
     pub const fn index(self) -> usize {

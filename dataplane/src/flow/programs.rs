@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::decision::{AdjacencyId, MeterId, PortId, SessionId};
+use crate::decision::{AdjacencyId, DropReason, MeterId, PortId, SessionId};
 use crate::packet::ether_type;
 
 use super::{Ops, Program, Replay};
@@ -29,6 +29,8 @@ bitflags::bitflags! {
         const INNER_ADJACENCY = 1 << 4;
         /// Leave the frame as it is: of what is bridged.
         const CARRY = 1 << 5;
+        /// Drop, and tell nobody; with no other.
+        const DROP = 1 << 6;
     }
 }
 
@@ -103,6 +105,10 @@ impl Shared {
             headers: [0; 64],
             program,
         };
+        if program.ops.contains(Ops::DROP) {
+            shared.steps.set(Steps::DROP, !program.reason.is_told());
+            return shared;
+        }
         let essence =
             program.ops.difference(Ops::ASIDE | Ops::REWRITE | Ops::CLAMP_MSS | Ops::INNER_ADJACENCY);
         let bridged = essence == Ops::RETAG || essence == Ops::ENCAPSULATE;
@@ -137,6 +143,12 @@ impl Shared {
         }
         shared.steps = steps;
         shared
+    }
+
+    /// Why its packets are dropped, if they are, and nobody is told.
+    #[inline(always)]
+    pub fn drops(&self) -> Option<DropReason> {
+        (self.steps == Steps::DROP).then_some(self.program.reason)
     }
 
     /// Whether a route of this generation and epoch may use it.

@@ -64,6 +64,12 @@ impl Ready<'_> {
     pub fn takes_odd(&self) -> bool {
         !self.steps.intersects(Steps::REWRITE | Steps::ENCAPSULATE)
     }
+
+    /// What becomes of a packet that is too long for the program.
+    #[cold]
+    fn drop_or_otherwise(&self) -> Quick {
+        self.shared.drops().map_or(Quick::Otherwise, Quick::Drop)
+    }
 }
 
 /// What forwarding by a router is made of, where there is nothing else to be done: a [`Ready`] program of one step.
@@ -114,6 +120,10 @@ impl<'a> Replay<'a> {
         if steps.is_empty() {
             return None;
         }
+        if steps == Steps::DROP {
+            // Any packet is too long: where that is looked at, what is dropped is told apart, and what is sent pays nothing for it.
+            return Some(Ready { shared, first: 0, steps, mtu: 0, inner: None, outer: None, class: (0, 0) });
+        }
         // What is bridged from port to port has no next hop.
         let first = match steps.contains(Steps::CARRY) && !steps.contains(Steps::ENCAPSULATE) {
             true => 0,
@@ -137,7 +147,10 @@ impl<'a> Replay<'a> {
     /// Forwards a plain IPv6 packet of `total` bytes.
     #[inline(always)]
     pub fn quick_v6(&self, frame: &mut Frame, total: u16, ready: &Ready<'_>) -> Quick {
-        if (ready.steps != Steps::FORWARD) | (total > ready.mtu) || !frame.truncate(usize::from(total) + 14) {
+        if total > ready.mtu {
+            return ready.drop_or_otherwise();
+        }
+        if ready.steps != Steps::FORWARD || !frame.truncate(usize::from(total) + 14) {
             return Quick::Otherwise;
         }
         let Some(header) = frame.bytes_mut().first_chunk_mut::<22>() else { return Quick::Otherwise };
@@ -151,7 +164,7 @@ impl<'a> Replay<'a> {
     #[inline(always)]
     pub fn quick_route(&self, frame: &mut Frame, known: &Known, ready: &Ready<'_>) -> Quick {
         if known.total > ready.mtu {
-            return Quick::Otherwise;
+            return ready.drop_or_otherwise();
         }
         if ready.steps == Steps::FORWARD {
             return reframe(frame, known, ready, None);
@@ -162,7 +175,7 @@ impl<'a> Replay<'a> {
         self.encapsulate_plain(frame, known, ready, None)
     }
 
-    /// Forwards a plain IPv4 packet of a flow.
+    /// Forwards a plain IPv4 packet of a flow whose program does not just drop.
     #[inline(always)]
     pub fn quick_flow(
         &self,

@@ -1,6 +1,7 @@
 //! Pools of free frames: one shared pool for each memory, one private cache for each worker.
 
 use std::sync::Arc;
+use std::vec::Drain;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -111,6 +112,21 @@ impl FrameCache {
         } else {
             send_home(frame);
         }
+    }
+
+    /// Gives the frames of a burst back.
+    #[inline]
+    pub fn free_all(&mut self, frames: Drain<'_, Frame>) {
+        let burst = frames.as_slice();
+        let fit = self.local.len() + burst.len() <= Self::CAPACITY;
+        if !fit || !burst.iter().all(|frame| self.memory.owns(frame)) {
+            return frames.for_each(|frame| self.free(frame));
+        }
+        // The rule: all in one go.
+        self.local.extend(burst.iter().map(Frame::index));
+        frames.for_each(|frame| {
+            let _ = frame.into_raw();
+        });
     }
 
     /// Takes a free chunk's index, as fill rings want it.
@@ -236,6 +252,23 @@ mod tests {
         cache_b.free(frame);
         drop((cache_a, cache_b));
         assert_eq!((a.available(), b.available()), (4, 4));
+    }
+
+    #[test]
+    fn a_burst_is_given_back_as_its_frames_one_by_one() {
+        let (a, b) = (pool(1500), pool(4));
+        let (mut cache_a, mut cache_b) = (FrameCache::new(a.clone()), FrameCache::new(b.clone()));
+        let mut burst: Vec<_> = std::iter::from_fn(|| cache_a.alloc()).collect();
+        let strange = cache_b.alloc().unwrap();
+        for len in [64, 0, 511, 1, 600] {
+            cache_a.free_all(burst.drain(..len));
+            assert!(cache_a.local.len() <= FrameCache::CAPACITY);
+            assert_eq!(cache_a.local.len() + a.available() + burst.len(), 1500);
+        }
+        burst.push(strange);
+        cache_a.free_all(burst.drain(..));
+        drop((cache_a, cache_b));
+        assert_eq!((a.available(), b.available()), (1500, 4));
     }
 
     #[test]

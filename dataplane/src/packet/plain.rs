@@ -7,7 +7,13 @@
 
 use weir_config::MacAddress;
 
-use super::{Malformed, ether_type, protocol, tcp_flags};
+use super::{protocol, tcp_flags};
+
+pub use closer::{Look, OddV4, look_v4};
+
+mod closer;
+#[cfg(test)]
+pub(super) use closer::tests::parser_says;
 
 /// TCP flags that tell of a connection's beginning or end.
 const TURNING: u8 = tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST;
@@ -184,30 +190,6 @@ fn sums_up<const N: usize>(header: &[u8; N]) -> bool {
     let (sum, carry) = le64(header, 14).overflowing_add(le64(header, 22));
     let (sum, again) = sum.overflowing_add(u64::from(le32(header, 30)) + u64::from(carry));
     is_multiple(sum.wrapping_add(u64::from(again)))
-}
-
-/// What is wrong with a frame, if its length and an untagged IPv4 header without options say so: what the parser says. `None` means
-/// that it may still be malformed.
-#[inline(always)]
-pub fn malformed_v4(frame: &[u8]) -> Option<Malformed> {
-    const ETHER_TYPE: [u8; 2] = ether_type::IPV4.to_be_bytes();
-    let Some(header) = frame.first_chunk::<34>() else {
-        return frame.get(12..14).is_none_or(|kind| kind == ETHER_TYPE).then_some(Malformed::Truncated);
-    };
-    let first = header[14];
-    if header[12..14] != ETHER_TYPE {
-        return None;
-    }
-    if first != 0x45 {
-        let short = (first & 0x0f < 5).then_some(Malformed::IpHeaderLength);
-        return if first >> 4 == 4 { short } else { Some(Malformed::IpVersion) };
-    }
-    let total = usize::from(u16::from_be_bytes([header[16], header[17]]));
-    match (sums_up(header), total) {
-        (false, _) => Some(Malformed::IpChecksum),
-        (_, ..20) => Some(Malformed::IpHeaderLength),
-        _ => (total + 14 > frame.len()).then_some(Malformed::IpLength),
-    }
 }
 
 /// Whether a frame is a plain IPv6 packet to `station`.

@@ -115,22 +115,30 @@ impl FragmentTable {
     /// Notes the ports of a first fragment, gives them to later ones. False if a later fragment's first is unknown.
     pub fn restore(&self, domain: Domain, packet: &[u8], meta: &Meta, tuple: &mut Tuple, now: Nanos) -> bool {
         let Some(id) = fragment_id(packet, meta) else { return true };
-        match meta.fragment {
-            FragmentKind::Whole => true,
-            FragmentKind::First => {
-                self.note(domain, tuple, id, now);
-                true
-            }
-            // Its first may have come meanwhile: too late.
-            FragmentKind::Later if meta.flags.contains(PacketFlags::PORTS_UNKNOWN) => false,
+        // Its first may have come meanwhile: too late.
+        let late = meta.fragment == FragmentKind::Later && meta.flags.contains(PacketFlags::PORTS_UNKNOWN);
+        !late && self.exchange(domain, meta.fragment, id, tuple, now)
+    }
+
+    /// The same for the fragment of this kind of the packet with this identification.
+    #[inline]
+    pub fn exchange(
+        &self,
+        domain: Domain,
+        kind: FragmentKind,
+        id: u32,
+        tuple: &mut Tuple,
+        now: Nanos,
+    ) -> bool {
+        match kind {
+            FragmentKind::Whole => {}
+            FragmentKind::First => self.note(domain, tuple, id, now),
             FragmentKind::Later => match self.ports(domain, tuple, id, now) {
-                Some((source, destination)) => {
-                    (tuple.source_port, tuple.destination_port) = (source, destination);
-                    true
-                }
-                None => false,
+                Some(ports) => (tuple.source_port, tuple.destination_port) = ports,
+                None => return false,
             },
         }
+        true
     }
 
     /// Notes the ports of a first fragment.

@@ -4,19 +4,19 @@
 //! Packets in a row may be of several [`Sort`]s, with packets among them that are not plain ([`odd`](super::odd)). What is not passed
 //! here is as it was: it is passed in place, or moved.
 
-use crate::chain::{Lane, Tables};
-use crate::decision::{DropReason, Nanos, PortId, ScopeId, VrfId};
+use crate::chain::Lane;
+use crate::decision::{DropReason, PortId, ScopeId, VrfId};
 use crate::flow::{Forward, ProgramId};
 use crate::frame::Frame;
 use crate::l3::{Fib, LookUpV4, WarmV4};
 use crate::overlay::{PathHeaders, Ports, VtepTable};
-use crate::packet::plain::{self, PlainV4, Station};
-use crate::packet::{Malformed, ecn, protocol};
+use crate::packet::plain::{self, Look, OddV4, PlainV4, Station};
+use crate::packet::{ecn, protocol};
 
 use super::admit::Ingress;
 use super::core::Core;
 use super::in_place::{InPlace, NOWHERE};
-use super::lane::{Kind, Routes, View, Work, is_v6};
+use super::lane::{Routes, View, is_v6};
 use super::pass::Under;
 
 /// Frames between which those are asked for that come later.
@@ -83,8 +83,8 @@ enum Odd<D> {
     Other,
     /// Malformed.
     Dropped(DropReason),
-    /// To be passed nevertheless.
-    Seen(Seen<D>),
+    /// To be passed nevertheless, as a packet of so many bytes; whether it is TCP with SYN, FIN or RST. No more than comes in a register.
+    Passed { destination: D, total: u16, turning: bool },
 }
 
 /// How packets of one sort are recognised and looked up.
@@ -96,13 +96,7 @@ trait Road: Copy {
     fn recognise(self, frame: &[u8]) -> Option<Seen<Self::Destination>>;
     fn target(self, destination: Self::Destination) -> u32;
     /// A closer look at what was not recognised.
-    fn look_closer(
-        self,
-        view: &View<'_>,
-        tables: &Tables,
-        now: Nanos,
-        frame: &[u8],
-    ) -> Odd<Self::Destination>;
+    fn look_closer(self, view: &View<'_>, frame: &[u8]) -> Odd<Self::Destination>;
 }
 
 /// IPv4; `VTEPS`: some may be for a tunnel.
@@ -132,15 +126,11 @@ impl<L: LookUpV4, const VTEPS: bool> Road for RoadV4<L, VTEPS> {
     }
 
     #[inline(always)]
-    fn look_closer(self, view: &View<'_>, tables: &Tables, now: Nanos, frame: &[u8]) -> Odd<u32> {
-        let other = if VTEPS { Sort::of(frame, self.ports) != Sort::V4 } else { is_v6(frame) };
-        if other {
+    fn look_closer(self, view: &View<'_>, frame: &[u8]) -> Odd<u32> {
+        if VTEPS && Sort::of(frame, self.ports) != Sort::V4 {
             return Odd::Other;
         }
-        match malformed_v4(frame) {
-            Some(malformed) => Odd::Dropped(malformed.into()),
-            None => odd_v4(view, tables, now, frame),
-        }
+        odd_v4(frame, self.station, view.vteps.is_some())
     }
 }
 
@@ -173,7 +163,7 @@ impl Road for RoadV6<'_> {
     }
 
     #[inline(always)]
-    fn look_closer(self, _: &View<'_>, _: &Tables, _: Nanos, _: &[u8]) -> Odd<u128> {
+    fn look_closer(self, _: &View<'_>, _: &[u8]) -> Odd<u128> {
         Odd::Other
     }
 }
@@ -212,30 +202,23 @@ impl<L: LookUpV4> Road for RoadInside<L> {
     }
 
     #[inline(always)]
-    fn look_closer(self, _: &View<'_>, _: &Tables, _: Nanos, _: &[u8]) -> Odd<u32> {
+    fn look_closer(self, _: &View<'_>, _: &[u8]) -> Odd<u32> {
         Odd::Other
     }
 }
 
-/// Apart from the loop, whose registers it would take, and before [`odd_v4`], which has more to set up.
+/// A packet that is not plain: it is malformed; or merely odd, and passed by its route. `tunnels`: UDP may be for one. Apart from
+/// the loop, whose registers it would take.
 #[inline(never)]
-fn malformed_v4(frame: &[u8]) -> Option<Malformed> {
-    plain::malformed_v4(frame)
-}
-
-/// A packet that is not plain: it is malformed; or merely odd, and passed by its route.
-#[inline(never)]
-fn odd_v4(view: &View<'_>, tables: &Tables, now: Nanos, frame: &[u8]) -> Odd<u32> {
-    let mut work = Work::none();
-    view.classify(tables, None, now, frame, &mut work);
-    match work.tag.kind() {
-        Kind::Dropped => Odd::Dropped(work.reason),
-        Kind::RouteV4 => {
-            let destination = plain::destination_v4(work.known.addresses);
-            let (total, turning) = (work.known.total, work.tag.turning());
-            Odd::Seen(Seen { destination, total, len: frame.len(), turning })
+fn odd_v4(frame: &[u8], station: Station, tunnels: bool) -> Odd<u32> {
+    match plain::look_v4(frame, station) {
+        Look::Odd(OddV4 { plain, .. }) if !(tunnels & (plain.protocol == protocol::UDP)) => {
+            let PlainV4 { total, turning, .. } = plain;
+            Odd::Passed { destination: plain.destination(), total, turning }
         }
-        _ => Odd::Other,
+        Look::Foreign => Odd::Dropped(DropReason::NotForUs),
+        Look::Malformed(malformed) => Odd::Dropped(malformed.into()),
+        Look::Odd(_) | Look::Other => Odd::Other,
     }
 }
 
@@ -262,8 +245,8 @@ impl Default for Row {
 struct Progress {
     /// The next frame.
     next: usize,
-    /// Frames in front of it that were dropped: they stand behind those that were passed.
-    gap: usize,
+    /// Frames that were passed. Those that were dropped stand behind them.
+    passed: usize,
     /// How far frames were asked for.
     asked: usize,
     port: PortId,
@@ -297,7 +280,7 @@ impl Core {
         routes: &Routes<'_>,
         frames: &mut Vec<Frame>,
     ) -> InPlace {
-        let mut progress = Progress { next: 0, gap: 0, asked: usize::MAX, port: NOWHERE };
+        let mut progress = Progress { next: 0, passed: 0, asked: usize::MAX, port: NOWHERE };
         if frames.len() > SHORT {
             progress.asked = STRIDE;
             frames.iter().take(2 * STRIDE).for_each(Frame::prefetch);
@@ -334,13 +317,12 @@ impl Core {
                 _ => break,
             }
         }
-        let Progress { next, gap, port, .. } = progress;
-        let done = next - gap;
-        self.counters.flow_hits.add(done as u64);
-        if gap > 0 {
-            frames.drain(done..next).for_each(|frame| self.cache.free(frame));
+        let Progress { next, passed, port, .. } = progress;
+        self.counters.flow_hits.add(passed as u64);
+        if passed < next {
+            self.cache.free_all(frames.drain(passed..next));
         }
-        InPlace { done, port }
+        InPlace { done: passed, port }
     }
 
     /// Passes what comes through a tunnel that leads to routes.
@@ -387,49 +369,57 @@ impl Core {
         frames: &mut [Frame],
         progress: &mut Progress,
     ) {
-        let Progress { mut next, mut gap, .. } = *progress;
-        let mut row = Row { from: next - gap, ..Row::default() };
-        while let Some(frame) = frames.get_mut(next) {
-            let seen = match road.recognise(frame.bytes()) {
-                Some(seen) => seen,
-                None => match road.look_closer(view, &under.snapshot.tables, self.now, frame.bytes()) {
-                    Odd::Seen(seen) => seen,
-                    Odd::Dropped(reason) => {
-                        self.counters.count_drop(reason);
-                        (next, gap) = (next + 1, gap + 1);
-                        continue;
+        let Progress { mut next, mut passed, .. } = *progress;
+        let mut row = Row { from: passed, ..Row::default() };
+        let all = frames.len();
+        let refused = 'all: loop {
+            let end = progress.asked.min(all);
+            let Some(asked) = frames.get_mut(..end) else { break None };
+            while let Some(frame) = asked.get_mut(next) {
+                let seen = match road.recognise(frame.bytes()) {
+                    Some(seen) => seen,
+                    None => match road.look_closer(view, frame.bytes()) {
+                        Odd::Passed { destination, total, turning } => {
+                            Seen { destination, total, len: frame.len(), turning }
+                        }
+                        Odd::Dropped(reason) => {
+                            self.counters.count_drop(reason);
+                            next += 1;
+                            continue;
+                        }
+                        Odd::Other => break 'all None,
+                    },
+                };
+                let target = road.target(seen.destination);
+                if target != row.target {
+                    self.count_route(&row, passed);
+                    let other = self.road_to(under, vrf, target, &mut progress.port);
+                    row = Row { from: passed, ..other.unwrap_or_default() };
+                    if row.target != target {
+                        break 'all Some(target);
                     }
-                    Odd::Other => break,
-                },
-            };
-            let target = road.target(seen.destination);
-            if target != row.target {
-                self.count_route(&row, next - gap);
-                let other = self.road_to(under, vrf, target, &mut progress.port);
-                if other.is_none() && next == 0 {
-                    self.note_in_vain(under, view.scope, vrf, target);
                 }
-                row = Row { from: next - gap, ..other.unwrap_or_default() };
-                if row.target != target {
-                    break;
+                if row.turns & seen.turning || !row.forward.pass(frame, R::V6, R::STRIP, seen.total) {
+                    break 'all None;
                 }
+                row.bytes += seen.len;
+                if passed != next {
+                    asked.swap(passed, next);
+                }
+                (next, passed) = (next + 1, passed + 1);
             }
-            if row.turns & seen.turning || !row.forward.pass(frame, R::V6, R::STRIP, seen.total) {
-                break;
+            if end == all {
+                break None;
             }
-            row.bytes += seen.len;
-            if gap != 0 {
-                frames.swap(next - gap, next);
-            }
-            next += 1;
-            if next >= progress.asked {
-                let later = frames.get(next + STRIDE..).unwrap_or_default();
-                later.iter().take(STRIDE).for_each(Frame::prefetch);
-                progress.asked += STRIDE;
-            }
+            let later = frames.get(end + STRIDE..).unwrap_or_default();
+            later.iter().take(STRIDE).for_each(Frame::prefetch);
+            progress.asked += STRIDE;
+        };
+        self.count_route(&row, passed);
+        (progress.next, progress.passed) = (next, passed);
+        if let (0, Some(target)) = (next, refused) {
+            self.note_in_vain(under, view.scope, vrf, target);
         }
-        self.count_route(&row, next - gap);
-        (progress.next, progress.gap) = (next, gap);
     }
 
     /// The route to a target, if it only forwards, and leads to `port`, or that is nowhere yet.

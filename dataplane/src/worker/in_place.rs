@@ -60,7 +60,7 @@ impl Core {
         if before.is_none() {
             frames.iter().take(2 * stride).for_each(Frame::prefetch);
         }
-        let (mut dropped, mut stop) = (0, false);
+        let (mut dropped, mut stop) = (false, false);
         while let (false, Some(rest @ [_, ..])) = (stop, frames.get(result.done..)) {
             let (chunk, behind) = rest.split_at(stride.min(rest.len()));
             behind.iter().skip(stride).take(stride).for_each(Frame::prefetch);
@@ -102,32 +102,82 @@ impl Core {
                     Kind::Bridged => self.flows_in_place::<true, false>(under, chunk, work, &mut result.port),
                     _ => (0, None),
                 };
-                result.done += passed;
-                let mut behind = passed;
-                if let Some(reason) = refused {
-                    self.drop_from(frames, result.done, reason);
-                    dropped += 1;
-                    behind += 1;
-                }
-                if behind == 0 {
+                let rest = chunk.get_mut(passed..).unwrap_or_default();
+                let gone = match (refused, rest) {
+                    (Some(reason), [frame, ..]) => usize::from(self.empty(frame, reason)),
+                    (_, []) => 0,
+                    (_, rest) => self.drop_known(under, rest, work.get(passed..).unwrap_or_default()),
+                };
+                dropped |= gone > 0;
+                if passed + gone == 0 {
                     break;
                 }
-                work = work.get(behind..).unwrap_or_default();
+                result.done += passed + gone;
+                work = work.get(passed + gone..).unwrap_or_default();
             }
             stop |= !work.is_empty();
         }
-        self.counters.flow_hits.add((result.done - at_once) as u64 + dropped);
+        self.counters.flow_hits.add((result.done - at_once) as u64);
+        if dropped {
+            result.done = self.take_out(frames, at_once, result.done);
+        }
         result
     }
 
-    /// Drops a frame of a burst. Those behind it move up.
+    /// Drops a frame, as far as can be while others of its burst are passed: an empty one is left.
     #[cold]
     #[inline(never)]
-    fn drop_from(&mut self, frames: &mut Vec<Frame>, at: usize, reason: DropReason) {
-        if at < frames.len() {
-            let frame = frames.remove(at);
-            self.drop_frame(frame, reason);
+    fn empty(&mut self, frame: &mut Frame, reason: DropReason) -> bool {
+        self.counters.count_drop(reason);
+        frame.set_len(0)
+    }
+
+    /// Takes those frames out of a burst that were dropped between two places. Those behind them move up. Says where the second
+    /// place is then.
+    #[inline(never)]
+    fn take_out(&mut self, frames: &mut Vec<Frame>, from: usize, to: usize) -> usize {
+        let mut kept = from;
+        for at in from..to {
+            if frames.get(at).is_some_and(|frame| frame.len() > 0) {
+                frames.swap(kept, at);
+                kept += 1;
+            }
         }
+        self.cache.free_all(frames.drain(kept..to));
+        kept
+    }
+
+    /// Drops the first frames of a run, as long as their flows are known to be dropped, and nobody is told. Says how many. Apart from
+    /// the loops of what is passed: there it would cost each packet.
+    #[inline(never)]
+    fn drop_known(&mut self, under: &Under<'_>, frames: &mut [Frame], work: &[Work]) -> usize {
+        let Self { flows, counters, now_ms, .. } = self;
+        let mut done = 0;
+        for (frame, work) in frames.iter_mut().zip(work) {
+            let strip = usize::from(work.strip);
+            let key = match work.tag.kind() {
+                Kind::Flow => work.odd_key(),
+                Kind::Bridged => work.bridged_key(frame.bytes().get(strip..).unwrap_or_default()),
+                _ => break,
+            };
+            let Some(entry) = flows.compact.find_mut(work.hash, &key) else { break };
+            let shared = flows.programs.get(entry.program);
+            let shared = shared.filter(|shared| shared.generation == under.generation);
+            let Some((shared, reason)) = shared.and_then(|shared| Some((shared, shared.drops()?))) else {
+                break;
+            };
+            if entry.epoch != under.epoch || work.tag.turning() && shared.turns {
+                break;
+            }
+            let len = if strip == 0 { frame.len() } else { usize::from(work.len) };
+            entry.count(len, *now_ms);
+            counters.count_drop(reason);
+            if !frame.set_len(0) {
+                break;
+            }
+            done += 1;
+        }
+        done
     }
 
     #[inline(never)]
@@ -175,15 +225,18 @@ impl Core {
             let shared = programs.get(id);
             let shared = shared.filter(|shared| shared.is_current(under.generation, under.epoch));
             let Some(ready) = shared.and_then(|shared| under.replay.ready(shared)) else { break };
-            if *port != ready.shared.port && *port != NOWHERE {
-                break;
+            // What is dropped goes to no port.
+            if ready.shared.drops().is_none() {
+                if *port != ready.shared.port && *port != NOWHERE {
+                    break;
+                }
+                *port = ready.shared.port;
             }
-            *port = ready.shared.port;
             let mut run = ByRoute::<F> { under, fib, target, ready: &ready, bytes: 0, family: PhantomData };
             let (done, stop) = run_in_place::<false>(frames, work, &mut run);
-            let bytes = run.bytes;
+            let (bytes, all) = (run.bytes, done + usize::from(stop.is_some()));
             if let Some(shared) = programs.get_mut(id) {
-                shared.count(done as u64, bytes as u64, *now_ms);
+                shared.count(all as u64, bytes as u64, *now_ms);
             }
             from += done;
             if done == 0 || stop.is_some() {
@@ -275,7 +328,10 @@ impl<F: Family> Step for ByRoute<'_, F> {
                 self.bytes += bytes;
                 Next::Sent
             }
-            Quick::Drop(reason) => Next::Dropped(reason),
+            Quick::Drop(reason) => {
+                self.bytes += bytes;
+                Next::Dropped(reason)
+            }
             Quick::Otherwise => Next::Stop,
         }
     }
@@ -307,8 +363,9 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             let shared = self.programs.get(entry.program);
             let shared = shared.filter(|shared| shared.generation == self.under.generation);
             let ready = shared.and_then(|shared| self.under.replay.ready(shared));
-            let Some(ready) = ready.filter(|ready| self.port == ready.shared.port || self.port == NOWHERE)
-            else {
+            // What is dropped goes to no port.
+            let leads = |ready: &Ready<'_>| self.port == ready.shared.port || self.port == NOWHERE;
+            let Some(ready) = ready.filter(|ready| leads(ready) && ready.shared.drops().is_none()) else {
                 return Next::Stop;
             };
             self.port = ready.shared.port;

@@ -161,15 +161,7 @@ impl Work {
 
     /// Addresses and ports of an IPv4 packet.
     pub(super) fn tuple(&self) -> Tuple {
-        let Known { addresses, ports, protocol, .. } = self.known;
-        let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
-        Tuple {
-            source: [a, b, c, d].into(),
-            destination: [e, f, g, h].into(),
-            protocol,
-            source_port: (ports as u16).swap_bytes(),
-            destination_port: ((ports >> 16) as u16).swap_bytes(),
-        }
+        tuple_of(self.known.addresses, self.known.ports, self.known.protocol)
     }
 
     /// The compact key of a bridged frame, whose outer headers are off.
@@ -193,7 +185,7 @@ impl Work {
     }
 
     #[inline(always)]
-    fn put(&mut self, scope: ScopeId, kind: Kind, plain: &PlainV4) {
+    pub(super) fn put(&mut self, scope: ScopeId, kind: Kind, plain: &PlainV4) {
         let PlainV4 { addresses, ports, total, class, protocol, turning } = *plain;
         self.known = Known { addresses, total, class, protocol, ports };
         (self.strip, self.tag) = (0, Tag::new(scope, kind, turning));
@@ -450,6 +442,18 @@ impl<'a> View<'a> {
         // Both are within the frame, which is shorter than 64 KB.
         (work.strip, work.len, work.endpoint) = (decap.strip as u16, decap.inner_len as u16, decap.endpoint);
         true
+    }
+}
+
+/// Addresses and ports as they stand in headers, one by one.
+pub(super) fn tuple_of(addresses: u64, ports: u32, protocol: u8) -> Tuple {
+    let [a, b, c, d, e, f, g, h] = addresses.to_le_bytes();
+    Tuple {
+        source: [a, b, c, d].into(),
+        destination: [e, f, g, h].into(),
+        protocol,
+        source_port: (ports as u16).swap_bytes(),
+        destination_port: ((ports >> 16) as u16).swap_bytes(),
     }
 }
 

@@ -128,6 +128,7 @@ impl Core {
                         return true;
                     }
                     Quick::Drop(reason) => {
+                        shared.count(1, bytes as u64, self.now_ms);
                         self.drop_frame(frame, reason);
                         return true;
                     }
@@ -156,11 +157,12 @@ impl Core {
                 let current = (shared.generation ^ under.generation) | (entry.epoch ^ under.epoch) == 0;
                 if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {
                     let bytes = frame.len();
-                    let quick = match under.replay.ready(shared) {
-                        Some(ready) => {
+                    let quick = match (shared.drops(), under.replay.ready(shared)) {
+                        (Some(reason), _) => Quick::Drop(reason),
+                        (None, Some(ready)) => {
                             under.replay.quick_flow(&mut frame, &work.known, &ready, entry, meters, *now)
                         }
-                        None => Quick::Otherwise,
+                        (None, None) => Quick::Otherwise,
                     };
                     match quick {
                         Quick::Send => {
@@ -389,6 +391,9 @@ impl Core {
         let Some(shared) = flows.programs.get(entry.program) else { return OTHERWISE };
         if work.tag.turning() && shared.turns {
             return OTHERWISE;
+        }
+        if let Some(reason) = shared.drops() {
+            return (Quick::Drop(reason), shared.port);
         }
         let Some(ready) = under.replay.ready(shared) else { return OTHERWISE };
         (under.replay.quick_flow(frame, &work.known, &ready, entry, meters, *now), shared.port)

@@ -67,6 +67,7 @@ impl Core {
                 DropReason::FirewallRejected => Some(IcmpError::AdminProhibited),
                 _ => None,
             };
+            debug_assert_eq!(error.is_some(), reason.is_told(), "{}", reason.name());
             if let (Some(error), Some(scope)) = (error, snapshot.pipeline.scope(scope)) {
                 self.tell(snapshot, scope, frame.bytes(), meta, error);
             }
