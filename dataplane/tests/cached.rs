@@ -209,7 +209,7 @@ chain = "all"
 fn dropped_flows_among_others_are_counted_and_the_others_keep_their_order() {
     let frame = |number: u16, to: u16| {
         let payload = [number.to_be_bytes(); 12].concat();
-        to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, to).payload(&payload).build()
+        out().udp(4000, to).payload(&payload).build()
     };
     let patterns: [&dyn Fn(u16) -> bool; 5] =
         [&|n| n % 2 == 0, &|n| n % 7 == 3, &|_| true, &|n| n < 20, &|n| !(17..40).contains(&n)];
@@ -238,7 +238,7 @@ fn dropped_flows_among_others_are_counted_and_the_others_keep_their_order() {
 /// A stray packet's flow is dropped, but a SYN opens a connection all the same; and who is rejected is told each time.
 #[test]
 fn a_dropped_flow_is_decided_about_anew_at_a_syn_and_rejected_ones_are_answered_each_time() {
-    let tcp = |flags| to_bob().ipv4("10.1.0.2", "10.2.0.2").tcp(4000, 80).flags(flags).build();
+    let tcp = |flags| out().tcp(4000, 80).flags(flags).build();
     let mut lab = Lab::new(STRICT);
     let (ack, syn) = (tcp(16), tcp(2));
     let (ack, syn) = (ack.as_slice(), syn.as_slice());
@@ -254,7 +254,7 @@ fn a_dropped_flow_is_decided_about_anew_at_a_syn_and_rejected_ones_are_answered_
     let (sent, counters) = burst(&[ack, ack, syn, ack]);
     assert_eq!(sent.first().map(String::as_str), Some("wan"), "the SYN passes");
     assert!(counters.dropped["firewall_no_session"] <= 33);
-    let ident = to_bob().ipv4("10.1.0.2", "10.2.0.2").udp(4000, 113).build();
+    let ident = out().udp(4000, 113).build();
     for _ in 0..3 {
         let (sent, _) = burst(&[&ident, &ident]);
         assert_eq!(sent, ["lan", "lan"], "an answer each");

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use weir_config::{HugePages, MacAddress};
 
+use super::strays::Strays;
 use crate::decision::{EndpointId, ScopeId, SessionId};
 use crate::frame::{Plain, TableMemory};
 use crate::packet::FragmentKind;
@@ -243,6 +244,7 @@ pub struct CompactTable {
     seed: [u64; 2],
     evictions: u64,
     sweep_at: usize,
+    strays: Strays,
 }
 
 impl std::fmt::Debug for CompactTable {
@@ -263,7 +265,8 @@ impl CompactTable {
             }
         };
         let capacity = capacity.min(lines / 2);
-        Self { entries, mask: lines - 1, len: 0, capacity, seed, evictions: 0, sweep_at: 0 }
+        let strays = Strays::new(lines);
+        Self { entries, mask: lines - 1, len: 0, capacity, seed, evictions: 0, sweep_at: 0, strays }
     }
 
     /// Flows now.
@@ -311,11 +314,11 @@ impl CompactTable {
         self.len > SCATTERED
     }
 
-    /// Asks for the lines of a flow that is not where it most likely is.
+    /// Asks for the lines of a flow that is not where it most likely is, if it may be there.
     #[inline(always)]
     pub fn prefetch_others(&self, hash: u64, key: &CompactKey) {
         let [first, beside, second, last] = self.places(hash);
-        if self.entries.get(first).is_some_and(|entry| !entry.key.is(key)) {
+        if self.entries.get(first).is_some_and(|entry| !entry.key.is(key)) && self.strays.may_be_of(first) {
             for line in [beside, second, last] {
                 self.entries.prefetch(line);
             }
@@ -334,7 +337,8 @@ impl CompactTable {
         let first = hash as usize & self.mask;
         match self.entries.get(first) {
             Some(entry) if entry.key.is(key) => first,
-            _ => self.find_beside(hash, key),
+            _ if self.strays.may_be_of(first) => self.find_beside(hash, key),
+            _ => usize::MAX,
         }
     }
 
@@ -344,6 +348,9 @@ impl CompactTable {
         let first = hash as usize & self.mask;
         if self.entries.get(first).is_some_and(|entry| entry.key.is(key)) {
             return self.entries.get_mut(first);
+        }
+        if !self.strays.may_be_of(first) {
+            return None;
         }
         let line = self.find_beside(hash, key);
         self.entries.get_mut(line)
@@ -387,6 +394,7 @@ impl CompactTable {
         let state = |line: &usize| self.entries.get(*line);
         if let (Some(line), false) = (free, full) {
             self.len += 1;
+            self.strays.note(places[0], line);
             *self.entries.get_mut(line)? = entry;
             return None;
         }
@@ -398,9 +406,11 @@ impl CompactTable {
         self.evictions += 1;
         let Some(line) = oldest else {
             let gone = self.take_any();
+            self.strays.note(places[0], free?);
             *self.entries.get_mut(free?)? = entry;
             return gone;
         };
+        self.strays.note(places[0], line);
         let place = self.entries.get_mut(line)?;
         Some(std::mem::replace(place, entry).program)
     }
@@ -429,6 +439,7 @@ impl CompactTable {
             }),
         };
         let Some(to) = to else { return false };
+        self.strays.note(places[0], to);
         if let Some(place) = self.entries.get_mut(to) {
             *place = held;
         }
@@ -441,7 +452,7 @@ impl CompactTable {
     /// Takes the next flow out, from where the sweep stands; the table's length stays, for another that comes.
     fn take_any(&mut self) -> Option<ProgramId> {
         for _ in 0..self.entries.len() {
-            self.sweep_at = (self.sweep_at + 1) & self.mask;
+            self.advance();
             let place = self.entries.get_mut(self.sweep_at)?;
             if !place.is_free() {
                 return Some(std::mem::take(place).program);
@@ -461,12 +472,25 @@ impl CompactTable {
     /// Visits `lines` lines, from where the last sweep stopped. `keep` sees each flow; false removes it.
     pub fn sweep(&mut self, lines: usize, mut keep: impl FnMut(&CompactEntry) -> bool) {
         for _ in 0..lines.min(self.entries.len()) {
-            self.sweep_at = (self.sweep_at + 1) & self.mask;
+            self.advance();
             let Some(place) = self.entries.get_mut(self.sweep_at) else { break };
-            if !place.is_free() && !keep(place) {
+            if place.is_free() {
+                continue;
+            }
+            if keep(place) {
+                self.strays.seen(place.key.hash(self.seed) as usize & self.mask, self.sweep_at);
+            } else {
                 *place = CompactEntry::default();
                 self.len -= 1;
             }
+        }
+    }
+
+    /// Goes on to the next line.
+    fn advance(&mut self) {
+        self.sweep_at = (self.sweep_at + 1) & self.mask;
+        if self.sweep_at == 0 {
+            self.strays.turn();
         }
     }
 

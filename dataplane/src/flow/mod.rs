@@ -9,6 +9,7 @@ pub mod program;
 pub mod programs;
 pub mod quick;
 pub mod replay;
+mod strays;
 pub mod table;
 
 pub use compact::{CompactEntry, CompactKey, CompactRewrite, CompactTable};
