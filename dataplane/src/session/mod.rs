@@ -13,6 +13,7 @@ mod shard;
 mod slots;
 mod table;
 mod tcp;
+mod terms;
 mod ties;
 mod wheel;
 
@@ -21,8 +22,9 @@ mod tests;
 
 pub use fragments::FragmentTable;
 pub use slots::Slot;
-pub use table::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry, SessionTable};
+pub use table::SessionTable;
 pub use tcp::{SessionState, opens};
+pub use terms::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry};
 
 use crate::decision::{Domain, Nanos, ScopeId};
 

@@ -24,6 +24,8 @@ use crate::decision::{
 use crate::packet::{FragmentKind, Meta, PacketFlags, protocol};
 use crate::session::opens;
 
+mod ahead;
+mod binding;
 mod pool;
 mod ports;
 mod show;
@@ -37,8 +39,10 @@ pub use pool::Reserved;
 pub use show::{AddressEntry, BindingEntry};
 pub use table::{NatCounters, NatTable};
 
+use ahead::Probable;
+use binding::{Binding, ServiceNumber};
 use pool::{Pool, digest};
-use table::{Binding, Probable, Request, ServiceNumber};
+use table::Request;
 
 /// ICMP echo (RFC 792): the only query whose identifier is translated.
 const ECHO_REQUEST: u8 = 8;

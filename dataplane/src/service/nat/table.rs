@@ -9,35 +9,32 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use ahash::RandomState;
 
+use super::binding::{Binding, NO_CHAIN, Remotes, ServiceNumber};
 use super::pool::{Pool, Reserved};
 use super::ports::{ExternalAddress, Lease, Owner, Wanted, space};
 use super::slots::Slots;
-use crate::decision::{ChainId, DropReason, Lock, Mapping, Nanos, Transport, VrfId};
-use crate::service::Show;
+use crate::decision::{DropReason, Lock, Nanos, Transport, VrfId};
 
 const SHARDS: usize = 64;
 /// How many addresses of a pool are tried for a host that has none yet.
 const TRIES: u64 = 64;
-/// How many hosts that it has sent to a binding remembers beside the first, for filtering.
-const REMOTES: usize = 15;
-const NO_CHAIN: u32 = u32::MAX;
 
 /// A host behind a translator, as one pool sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct HostKey {
-    vrf: VrfId,
-    pool: u64,
+pub(super) struct HostKey {
+    pub(super) vrf: VrfId,
+    pub(super) pool: u64,
     /// The address that it masquerades as; 0.0.0.0 with a pool, which chooses one.
-    via: Ipv4Addr,
-    ip: Ipv4Addr,
+    pub(super) via: Ipv4Addr,
+    pub(super) ip: Ipv4Addr,
 }
 
 #[derive(Debug)]
-struct Host {
+pub(super) struct Host {
     key: HostKey,
     /// What it was put into its slot with.
     hash: u32,
@@ -51,7 +48,7 @@ type InsideKey = (u32, u8, u16);
 
 /// A binding, as its shard knows it.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     key: InsideKey,
     binding: Weak<Binding>,
 }
@@ -59,121 +56,15 @@ struct Held {
 const _: () = assert!(size_of::<Option<Held>>() == 16);
 
 #[derive(Debug, Default)]
-struct Shard {
-    hosts: Slots<Host>,
-    bindings: Slots<Held>,
+pub(super) struct Shard {
+    pub(super) hosts: Slots<Host>,
+    pub(super) bindings: Slots<Held>,
     /// Bindings made.
     created: u64,
 }
 
-/// A dynamic binding.
-#[derive(Debug)]
-pub(super) struct Binding {
-    inside: Transport,
-    lease: Lease,
-    rule: u64,
-    pub(super) service: ServiceNumber,
-    chain: AtomicU32,
-    remotes: Remotes,
-    /// What its shard keeps it by; where its host is.
-    hash: u32,
-    host: u32,
-}
-
-/// A number for the name of a translator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ServiceNumber(u32);
-
-/// The hosts that a binding has sent to: the first, and the last of all others. Most have but one.
-#[derive(Debug)]
-struct Remotes {
-    first: AtomicU32,
-    others: OnceLock<Box<Others>>,
-}
-
-#[derive(Debug, Default)]
-struct Others {
-    hosts: [AtomicU32; REMOTES],
-    next: AtomicU32,
-}
-
-impl Remotes {
-    fn new(first: Option<Ipv4Addr>) -> Self {
-        Self { first: first.map_or(0, Ipv4Addr::to_bits).into(), others: OnceLock::new() }
-    }
-
-    fn contains(&self, host: Ipv4Addr) -> bool {
-        let is = |known: &AtomicU32| known.load(Ordering::Acquire) == host.to_bits();
-        is(&self.first) || self.others.get().is_some_and(|others| others.hosts.iter().any(is))
-    }
-
-    fn add(&self, host: Ipv4Addr) {
-        if self.contains(host)
-            || self.first.compare_exchange(0, host.to_bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        {
-            return;
-        }
-        let others = self.others.get_or_init(Box::default);
-        let at = others.next.fetch_add(1, Ordering::Relaxed) as usize % REMOTES;
-        if let Some(place) = others.hosts.get(at) {
-            place.store(host.to_bits(), Ordering::Release);
-        }
-    }
-}
-
-impl Binding {
-    /// The chain of the session that it was made for.
-    pub(super) fn chain(&self) -> Option<ChainId> {
-        u16::try_from(self.chain.load(Ordering::Relaxed)).ok().map(ChainId)
-    }
-}
-
-impl Mapping for Binding {
-    fn rule(&self) -> u64 {
-        self.rule
-    }
-
-    fn inside(&self) -> Transport {
-        self.inside
-    }
-
-    fn outside(&self) -> Transport {
-        (self.lease.address.ip, self.lease.port)
-    }
-
-    fn settle(&self, chain: Option<ChainId>, remote: Ipv4Addr) {
-        self.lease.known.store(true, Ordering::Relaxed);
-        let number = chain.map_or(NO_CHAIN, |chain| u32::from(chain.0));
-        self.chain.store(number, Ordering::Relaxed);
-        self.remotes.add(remote);
-    }
-
-    fn has_sent_to(&self, remote: Ipv4Addr) -> bool {
-        self.remotes.contains(remote)
-    }
-}
-
-impl Drop for Binding {
-    fn drop(&mut self) {
-        let Some(table) = self.lease.address.table.upgrade() else { return };
-        let (number, slot) = split(self.lease.owner);
-        if let Some(shard) = table.shards.get(number) {
-            let mut shard = shard.lock();
-            shard.bindings.remove(self.hash, slot);
-            if let Some(known) = shard.hosts.get_mut(self.host) {
-                known.bindings = known.bindings.saturating_sub(1);
-                if known.bindings == 0 {
-                    let hash = known.hash;
-                    shard.hosts.remove(hash, self.host);
-                }
-            }
-        }
-        table.in_use.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The shard of a host with this hash.
-fn shard_of(host: u64) -> usize {
+pub(super) fn shard_of(host: u64) -> usize {
     (host >> 58) as usize % SHARDS
 }
 
@@ -206,16 +97,6 @@ pub(super) struct Request<'a> {
     pub(super) now: Nanos,
 }
 
-/// A binding that will probably be wanted.
-#[derive(Clone, Copy)]
-pub(super) struct Probable<'a> {
-    pub(super) vrf: VrfId,
-    pub(super) pool: &'a Pool,
-    pub(super) protocol: u8,
-    pub(super) inside: Transport,
-    pub(super) reserved: &'a Reserved,
-}
-
 /// Counters and gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatCounters {
@@ -233,7 +114,7 @@ pub struct NatCounters {
 pub(super) struct Inner {
     /// What hosts and bindings are hashed with.
     keys: [u64; 4],
-    shards: Box<[Lock<Shard>]>,
+    pub(super) shards: Box<[Lock<Shard>]>,
     /// Names of translators, by number. There are as many as a configuration ever had.
     names: RwLock<Vec<Arc<str>>>,
     pub(super) addresses: RwLock<HashMap<(VrfId, Ipv4Addr), Arc<ExternalAddress>, RandomState>>,
@@ -251,7 +132,7 @@ fn fold(a: u64, b: u64) -> u64 {
 
 impl Inner {
     /// Of a host: the highest bits choose its shard, the lower half is what it is found by there.
-    fn hash(&self, host: &HostKey) -> u64 {
+    pub(super) fn hash(&self, host: &HostKey) -> u64 {
         let [a, b, c, d] = self.keys;
         let HostKey { vrf, pool, via, ip } = *host;
         let inside = u64::from(vrf.0) << 32 | u64::from(ip.to_bits());
@@ -259,15 +140,32 @@ impl Inner {
     }
 
     /// Of an address and port of a host with this hash.
-    fn inside_hash(&self, host: u64, ip_protocol: u8, port: u16) -> u64 {
+    pub(super) fn inside_hash(&self, host: u64, ip_protocol: u8, port: u16) -> u64 {
         let [a, .., d] = self.keys;
         fold(host ^ (u64::from(ip_protocol) << 16 | u64::from(port)) ^ d, a | 1)
     }
 
     /// Where a port for an address and port with this hash is looked for, and in which order addresses of a pool for a host: keyed,
     /// as RFC 6056 section 3.3.3 has it, and the same each time, so that it can be known beforehand.
-    fn random(hash: u64) -> u16 {
+    pub(super) fn random(hash: u64) -> u16 {
         (hash >> 40) as u16
+    }
+
+    /// Forgets a binding that ends, and its host with the last one. `hash`: of its address and port.
+    pub(super) fn let_go(&self, owner: Owner, hash: u32, host: u32) {
+        let (number, slot) = split(owner);
+        if let Some(shard) = self.shards.get(number) {
+            let mut shard = shard.lock();
+            shard.bindings.remove(hash, slot);
+            if let Some(known) = shard.hosts.get_mut(host) {
+                known.bindings = known.bindings.saturating_sub(1);
+                if known.bindings == 0 {
+                    let hash = known.hash;
+                    shard.hosts.remove(hash, host);
+                }
+            }
+        }
+        self.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The binding that a port's owner is; what is there by now may be another.
@@ -369,50 +267,6 @@ impl NatTable {
         let address = addresses.get(&(vrf, ip)).map(Arc::clone);
         drop(addresses);
         self.inner.has(&address?, space(ip_protocol)?, port)
-    }
-
-    /// Shows where looking for the binding of an address and port of a host will begin, where it will be put if it is the host's
-    /// first, and where the search for a port will begin, unless somebody is at it.
-    pub(super) fn look_ahead(&self, probable: &Probable<'_>, show: Show<'_>) {
-        let (host, inside) = self.hashes(probable);
-        if let Some(shard) = self.inner.shards.get(shard_of(host)).and_then(Lock::try_lock) {
-            show(shard.hosts.home(host as u32).cast());
-            show(shard.bindings.home(inside as u32).cast());
-            shard.hosts.show_next(show);
-            shard.bindings.show_next(show);
-        }
-        self.with_ports(probable, (host, inside), |address, space, wanted| {
-            address.look_ahead(space, wanted, show);
-        });
-    }
-
-    /// What the binding of an address and port of a host will most likely be, if it is the host's first. Shows where its owner
-    /// will be entered.
-    pub(super) fn foresee(&self, probable: &Probable<'_>, show: Show<'_>) -> Option<Transport> {
-        self.with_ports(probable, self.hashes(probable), |address, space, wanted| {
-            Some((address.ip, address.foresee(space, wanted, show)?))
-        })?
-    }
-
-    fn hashes(&self, probable: &Probable<'_>) -> (u64, u64) {
-        let Probable { vrf, pool, protocol, inside: (ip, port), .. } = *probable;
-        let host = self.inner.hash(&HostKey { vrf, pool: pool.id, via: Ipv4Addr::UNSPECIFIED, ip });
-        (host, self.inner.inside_hash(host, protocol, port))
-    }
-
-    /// Says of which address and space a port will most likely be, and what will be wanted of it.
-    fn with_ports<R>(
-        &self,
-        probable: &Probable<'_>,
-        (host, inside): (u64, u64),
-        ask: impl FnOnce(&ExternalAddress, usize, &Wanted<'_>) -> R,
-    ) -> Option<R> {
-        let Probable { vrf, pool, protocol, inside: (ip, port), reserved } = *probable;
-        let address = pool.known(vrf, host)?;
-        let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, ip);
-        let random = Inner::random(inside);
-        let wanted = Wanted { port, range: pool.ports, random, allowed: &allowed, owner: Owner::MIN };
-        Some(ask(address, space(protocol)?, &wanted))
     }
 
     fn find_or_make(&self, request: &Request<'_>) -> Result<Arc<Binding>, DropReason> {
