@@ -4,10 +4,11 @@
 //! ([`lane`](super::lane)) need none of it.
 
 use crate::chain::{Lane, Pipeline, Scope, Tables};
-use crate::decision::{Domain, DropReason, PortId, ScopeId};
+use crate::decision::{Domain, DropReason, PortId, ScopeId, Tuple};
 use crate::flow::{FlowKey, Place, Slot};
 use crate::overlay::Decap;
-use crate::packet::{self, L3, Malformed, Meta, PacketFlags};
+use crate::packet::{self, FragmentKind, L3, Malformed, Meta, PacketFlags};
+use crate::session::session_domain;
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
@@ -130,6 +131,13 @@ impl Core {
             }
             if meta.flags.contains(PacketFlags::PORTS_UNKNOWN) {
                 return Place::Nowhere;
+            }
+        }
+        if scope.chained && meta.fragment == FragmentKind::First {
+            // Its walk notes its ports, but others of the burst may be looked at before it walks.
+            let domain = session_domain(scope.id, scope.domain);
+            if let Some(mut tuple) = Tuple::of(packet, meta) {
+                tables.fragments.restore(domain, packet, meta, &mut tuple, self.now);
             }
         }
         let key = FlowKey::new(scope.id, packet, meta, &scope.mask);
