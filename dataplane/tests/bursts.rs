@@ -166,7 +166,8 @@ fn a_later_fragment_that_comes_before_its_first_in_a_burst_is_dropped() {
             let mut items: Vec<_> = (0..ahead).map(|_| plain()).collect();
             items.extend([later(1), first(1), later(1), plain(), later(2), later(2), first(2), plain()]);
             // One that only the parser reads, and what follows it.
-            items.extend([Item { damage: Damage::Tag(10), ..first(4) }, later(4)]);
+            let tagged = |item| Item { damage: Damage::Tag(10), ..item };
+            items.extend([tagged(first(4)), later(4), tagged(later(6)), first(6), tagged(later(6))]);
             // Unknown flows, then known ones.
             let bursts =
                 [("lan", items.clone()), ("lan", vec![later(3), first(3), later(3)]), ("lan", items)];

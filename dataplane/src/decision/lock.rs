@@ -4,41 +4,58 @@
 //! the letting go, which is an ordinary store here: an atomic exchange, as a futex needs to learn of those that sleep, first waits until
 //! everything that was changed under the lock has found its cache line.
 
-use std::cell::Cell;
 use std::time::Duration;
 
-use spin::RelaxStrategy;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A lock around `T`.
-pub type Lock<T> = SpinMutex<T, Patience>;
-
-/// A lock that is held.
-pub type Locked<'a, T> = SpinMutexGuard<'a, T, Patience>;
-
-/// Looks before a thread that waits gives its processor away; after twice as many it sleeps.
-const LOOKS: u32 = 128;
-/// How long it sleeps: whoever holds the lock may be of lower priority, and have no other processor to run on.
+/// Looks before a thread that waits gives its processor away: far more than whoever holds a lock needs while it runs.
+const LOOKS: u32 = 1000;
+/// How often it gives its processor away before it sleeps.
+const YIELDS: u32 = 10;
+/// How long it sleeps at a time: whoever holds the lock may be of lower priority, and have no other processor to run on.
 const SLEEP: Duration = Duration::from_micros(20);
 
-/// How a thread waits for a lock.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience;
+/// A lock around `T`. A thread that panics lets it go.
+#[derive(Debug, Default)]
+pub struct Lock<T>(SpinMutex<T>);
 
-impl RelaxStrategy for Patience {
+/// A lock that is held.
+pub type Locked<'a, T> = SpinMutexGuard<'a, T>;
+
+impl<T> Lock<T> {
+    /// A lock that nobody holds.
+    pub const fn new(value: T) -> Self {
+        Self(SpinMutex::new(value))
+    }
+
+    /// Waits for the lock.
     #[inline]
-    fn relax() {
-        thread_local! {
-            static LOOKED: Cell<u32> = const { Cell::new(0) };
-        }
-        let looked = LOOKED.get().wrapping_add(1);
-        LOOKED.set(looked);
-        if looked % (2 * LOOKS) == 0 {
-            std::thread::sleep(SLEEP);
-        } else if looked % LOOKS == 0 {
-            std::thread::yield_now();
-        } else {
-            std::hint::spin_loop();
+    pub fn lock(&self) -> Locked<'_, T> {
+        self.0.try_lock().unwrap_or_else(|| self.wait())
+    }
+
+    /// The lock, unless somebody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Locked<'_, T>> {
+        self.0.try_lock()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) -> Locked<'_, T> {
+        let mut looked = 0u32;
+        loop {
+            if let Some(locked) = self.0.try_lock() {
+                return locked;
+            }
+            while self.0.is_locked() {
+                looked = looked.saturating_add(1);
+                match looked.saturating_sub(LOOKS) {
+                    0 => std::hint::spin_loop(),
+                    1..=YIELDS => std::thread::yield_now(),
+                    _ => std::thread::sleep(SLEEP),
+                }
+            }
         }
     }
 }
@@ -67,5 +84,14 @@ mod tests {
             }
         });
         assert_eq!(*count.lock(), (2_000 * threads as u64, 2_000 * threads as u64));
+    }
+
+    #[test]
+    fn a_lock_that_is_held_is_had_by_nobody_else_until_it_is_let_go() {
+        let lock = Lock::new(1);
+        let held = lock.lock();
+        assert!(lock.try_lock().is_none());
+        drop(held);
+        assert_eq!(lock.try_lock().map(|value| *value), Some(1));
     }
 }

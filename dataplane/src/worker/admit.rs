@@ -133,11 +133,12 @@ impl Core {
                 return Place::Nowhere;
             }
         }
-        if scope.chained && meta.fragment == FragmentKind::First {
-            // Its walk notes its ports, but others of the burst may be looked at before it walks.
+        if scope.chained && meta.fragment != FragmentKind::Whole {
+            // Its walk does this too, but others of the burst may be looked at before it walks.
             let domain = session_domain(scope.id, scope.domain);
-            if let Some(mut tuple) = Tuple::of(packet, meta) {
-                tables.fragments.restore(domain, packet, meta, &mut tuple, self.now);
+            let known = |mut tuple| tables.fragments.restore(domain, packet, meta, &mut tuple, self.now);
+            if !Tuple::of(packet, meta).is_none_or(known) {
+                meta.flags |= PacketFlags::PORTS_UNKNOWN;
             }
         }
         let key = FlowKey::new(scope.id, packet, meta, &scope.mask);
