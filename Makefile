@@ -80,4 +80,5 @@ lint: setup ## Check format, clippy and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p weir-dpdk -p weir-dataplane -p weir --features weir-dataplane/dpdk,weir/dpdk --all-targets -- -D warnings
+	cargo check --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-check
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps

@@ -13,6 +13,9 @@ use weir_dataplane::frame::{Frame, FrameMemory, FramePool};
 use weir_dataplane::packet::{Malformed, parse};
 use weir_dataplane::worker::Engine;
 
+#[path = "../../dataplane/tests/common/bed.rs"]
+#[allow(dead_code)]
+mod bed;
 #[path = "../../dataplane/tests/common/site.rs"]
 #[allow(dead_code)]
 mod site;
@@ -34,9 +37,15 @@ static POOL: LazyLock<Arc<FramePool>> = LazyLock::new(|| {
 });
 
 static SITES: LazyLock<Vec<Config>> = LazyLock::new(|| {
-    (0..16)
+    (0..32)
         .map(|bits| {
-            let site = site::Site { v6: bits & 1 != 0, chain: bits & 2 != 0, ecmp: bits & 4 != 0, nat: bits & 8 != 0 };
+            let site = site::Site {
+                v6: bits & 1 != 0,
+                chain: bits & 2 != 0,
+                ecmp: bits & 4 != 0,
+                nat: bits & 8 != 0,
+                guarded: bits & 16 != 0,
+            };
             let text = site.text().replace("= 256\n", "= 64\n").replace("= 512\n", "= 64\n");
             load_str("site.toml", &text).expect("a valid site").config
         })
@@ -45,7 +54,7 @@ static SITES: LazyLock<Vec<Config>> = LazyLock::new(|| {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, mut rest)) = bytes.split_first() else { return };
-    let config = &SITES[usize::from(first & 15)];
+    let config = &SITES[usize::from(first & 31)];
     let mut engine = Engine::with_pool(config, &POOL).expect("an engine");
     let mut burst: (usize, Vec<Vec<u8>>) = (0, Vec::new());
     while let Some(([what, wait, low, high], more)) = rest.split_first_chunk::<4>() {
