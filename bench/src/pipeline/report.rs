@@ -160,7 +160,7 @@ impl Figures {
             order: format!("{:?}", bed.order).to_lowercase(),
             hostile: line.hostile,
             first_packets: workload.first,
-            aim_cycles: workload.aim,
+            aim_cycles: workload.aim(line.burst),
         }
     }
 

@@ -63,8 +63,10 @@ pub(super) struct Workload {
     pub(super) order: Order,
     traffic: Traffic,
     configure: fn(flows: usize) -> String,
-    /// What weir aims at, in cycles a packet; see the project's aims in `docs/benchmarking.md`.
-    pub(super) aim: Option<f64>,
+    /// What weir aims at with whole bursts, in cycles a packet.
+    aim: Option<f64>,
+    /// The same with bursts of one.
+    aim_alone: Option<f64>,
     /// Packets are the first of their flows: walks are measured.
     pub(super) first: bool,
     /// Whether the hostile mix goes where this workload's packets go.
@@ -82,6 +84,7 @@ const PLAIN: Workload = Workload {
     traffic: Traffic::ToMany,
     configure: |flows| config::limits(flows) + config::PORTS + config::ROUTE,
     aim: None,
+    aim_alone: None,
     first: false,
     hostile: false,
     counted: true,
@@ -111,7 +114,14 @@ pub(super) const ALL: &[Workload] = &[
         aim: Some(8.0),
         ..PLAIN
     },
-    Workload { name: "W2", title: "IPv4, one route", aim: Some(25.0), hostile: true, ..PLAIN },
+    Workload {
+        name: "W2",
+        title: "IPv4, one route",
+        aim: Some(25.0),
+        aim_alone: Some(120.0),
+        hostile: true,
+        ..PLAIN
+    },
     Workload { name: "W2b", title: "IPv6, one route", traffic: Traffic::ToMany6, aim: Some(32.0), ..PLAIN },
     Workload {
         name: "W3",
@@ -223,6 +233,15 @@ pub(super) fn counted() -> Vec<&'static Workload> {
 }
 
 impl Workload {
+    /// What weir aims at with bursts of so many packets, in cycles a packet; see the project's aims in `docs/benchmarking.md`.
+    pub(super) fn aim(&self, burst: usize) -> Option<f64> {
+        match burst {
+            super::BURST => self.aim,
+            1 => self.aim_alone,
+            _ => None,
+        }
+    }
+
     /// The validated configuration.
     ///
     /// # Errors
