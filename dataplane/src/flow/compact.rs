@@ -499,6 +499,11 @@ impl CompactTable {
         self.entries.iter().filter(|entry| !entry.is_free())
     }
 
+    /// Memory beside the entries of a table of so many lines, in bytes.
+    pub const fn bytes_beside(lines: usize) -> usize {
+        Strays::bytes_for(lines)
+    }
+
     /// The memory that the table lies in.
     pub fn memory(&self) -> &TableMemory<CompactEntry> {
         &self.entries

@@ -19,6 +19,11 @@ impl Strays {
         Self { now: vec![0; words], next: vec![0; words] }
     }
 
+    /// Memory of the bits of so many lines, in bytes.
+    pub(super) const fn bytes_for(lines: usize) -> usize {
+        2 * lines.div_ceil(64) * size_of::<u64>()
+    }
+
     /// Whether flows that are looked for first in `line` may be elsewhere.
     #[inline(always)]
     pub(super) fn may_be_of(&self, line: usize) -> bool {

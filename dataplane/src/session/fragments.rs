@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::decision::{BridgeId, Domain, HopId, Nanos, ScopeId, Tuple, VrfId};
+use crate::packet::hash::fold;
 use crate::packet::{FragmentKind, Meta, PacketFlags, fragment_id};
 
 /// How long a note lives: RFC 791's suggested lower bound for reassembly is 15 s; RFC 8200's upper bound is 60 s.
@@ -187,12 +188,6 @@ impl FragmentTable {
         let [.., third, fourth] = self.seed;
         fold(hash ^ ports ^ third, expires ^ fourth)
     }
-}
-
-/// One folded multiplication.
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
 }
 
 const _: () = assert!(size_of::<Line>() == 64);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ahash::RandomState;
 
 use crate::decision::{Direction, Domain, Lock, SessionId, Tuple};
+use crate::packet::hash::fold;
 
 const SHARDS: usize = 64;
 const WAYS: usize = 7;
@@ -31,12 +32,6 @@ pub(super) struct Key<'a> {
     hash: u64,
     pub(super) tuple: &'a Tuple,
     pub(super) domain: Domain,
-}
-
-/// Both halves of a product: each bit of either number moves all of them.
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
 }
 
 impl<'a> Key<'a> {

@@ -8,7 +8,7 @@ use weir_config::{Config, Limits, Memory};
 
 use crate::decision::{AdjacencyTable, MeterTable};
 use crate::flow::table::Entry;
-use crate::flow::{Flows, Rewrite};
+use crate::flow::{CompactEntry, CompactTable, Flows, Rewrite};
 use crate::frame::TablePages;
 use crate::l2::MacTable;
 use crate::l3::NeighbourTable;
@@ -58,14 +58,18 @@ const WHOLE: usize = size_of::<Entry>() + size_of::<Rewrite>() + size_of::<u32>(
 /// Memory of a worker's flows, in bytes.
 pub(super) fn flow_bytes(flows: &Flows) -> usize {
     let whole = flows.whole.capacity() * WHOLE + flows.whole.buckets() * BUCKET;
-    whole + flows.compact.memory().bytes() + flows.programs.memory()
+    let compact = flows.compact.memory().bytes() + CompactTable::bytes_beside(flows.compact.lines());
+    whole + compact + flows.programs.memory()
 }
 
 /// The same, before they are made.
 fn planned_flow_bytes(flows: usize) -> usize {
     let buckets = (flows.div_ceil(8) * 2).next_power_of_two();
     let lines = (flows.max(4) * 2).next_power_of_two();
-    flows.max(8) * WHOLE + buckets * BUCKET + lines * size_of::<crate::flow::CompactEntry>()
+    flows.max(8) * WHOLE
+        + buckets * BUCKET
+        + lines * size_of::<CompactEntry>()
+        + CompactTable::bytes_beside(lines)
 }
 
 /// Tables that `limits` ask for, and bytes.
@@ -242,8 +246,10 @@ mod tests {
 
     #[test]
     fn a_million_flows_of_addresses_and_ports_take_less_than_256_mib() {
-        let line = size_of::<crate::flow::CompactEntry>() as u64;
-        let tables = |flows: usize| (flows.max(4) * 2).next_power_of_two() as u64 * line;
+        let tables = |flows: usize| {
+            let lines = (flows.max(4) * 2).next_power_of_two();
+            (lines * size_of::<CompactEntry>() + CompactTable::bytes_beside(lines)) as u64
+        };
         assert!(tables(1 << 20) < 256 * MIB, "{} MiB", tables(1 << 20) / MIB);
     }
 

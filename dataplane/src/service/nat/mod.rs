@@ -14,12 +14,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use weir_config::{AddressRange, DnatRule, Filtering, NatTimeouts, PortRange, SnatRule, SnatTarget};
+use weir_config::{AddressRange, Filtering, NatTimeouts};
 
 use super::{BuildContext, External, ServiceFunction, Show};
 use crate::decision::{
-    ChainId, Direction, Domain, DropReason, FieldSet, FlowView, Mapping, Matcher, PathBuilder, Side, Step,
-    Timeouts, Translation, Transport, Tuple, VrfId, Ways,
+    ChainId, Direction, Domain, DropReason, FieldSet, FlowView, Mapping, PathBuilder, Side, Step, Timeouts,
+    Translation, Tuple, VrfId, Ways,
 };
 use crate::packet::{FragmentKind, Meta, PacketFlags, protocol};
 use crate::session::opens;
@@ -28,6 +28,7 @@ mod ahead;
 mod binding;
 mod pool;
 mod ports;
+mod rule;
 mod show;
 mod slots;
 mod table;
@@ -41,7 +42,7 @@ pub use table::{NatCounters, NatTable};
 
 use ahead::Probable;
 use binding::{Binding, ServiceNumber};
-use pool::{Pool, digest};
+use rule::{Dnat, Snat, Target};
 use table::Request;
 
 /// ICMP echo (RFC 792): the only query whose identifier is translated.
@@ -64,29 +65,6 @@ pub struct Nat {
     reserved: Arc<Reserved>,
 }
 
-#[derive(Debug)]
-struct Snat {
-    id: u64,
-    matcher: Matcher,
-    target: Target,
-    /// Whether it says whose packets it is about.
-    names_sources: bool,
-}
-
-#[derive(Debug)]
-enum Target {
-    Pool(Pool),
-    Masquerade(Pool),
-    Exempt,
-}
-
-#[derive(Debug)]
-struct Dnat {
-    id: u64,
-    rule: DnatRule,
-    from: Matcher,
-}
-
 /// What becomes of a source.
 struct Source {
     /// Why nothing does.
@@ -102,34 +80,6 @@ impl Source {
 
     fn refused(reason: DropReason) -> Self {
         Self { refused: Some(reason), ..Self::KEPT }
-    }
-}
-
-/// A destination that a rule gives for good.
-#[derive(Debug)]
-struct Forwarding {
-    rule: u64,
-    inside: Transport,
-    outside: Transport,
-}
-
-impl Mapping for Forwarding {
-    fn rule(&self) -> u64 {
-        self.rule
-    }
-
-    fn inside(&self) -> Transport {
-        self.inside
-    }
-
-    fn outside(&self) -> Transport {
-        self.outside
-    }
-
-    fn settle(&self, _: Option<ChainId>, _: Ipv4Addr) {}
-
-    fn has_sent_to(&self, _: Ipv4Addr) -> bool {
-        true
     }
 }
 
@@ -222,9 +172,7 @@ impl Nat {
     /// Where a rule sends packets with this destination.
     fn redirection(&self, meta: &Meta, tuple: &Tuple) -> Option<Arc<dyn Mapping>> {
         let rule = self.dnat.iter().find(|dnat| dnat.matches(meta, tuple))?;
-        let inside = rule.inside(tuple.destination_port);
-        let outside = (rule.rule.to, tuple.destination_port);
-        Some(Arc::new(Forwarding { rule: rule.id, inside, outside }))
+        Some(Arc::new(rule.forwarding(tuple.destination_port)))
     }
 
     /// The binding of this translator that has this destination. An echo request is for nobody's binding.
@@ -414,48 +362,6 @@ impl NatTable {
         let binding = self.inbound(vrf, tuple.protocol, (ip, tuple.destination_port))?;
         let (rule, chain) = (binding.rule(), binding.chain());
         Some((Translation { rule, mapping: binding, side: Side::Source }, chain))
-    }
-}
-
-impl Snat {
-    fn new(service: &str, rule: &SnatRule) -> Self {
-        Self {
-            id: digest((service, rule)),
-            matcher: Matcher::new(&rule.matches),
-            target: match &rule.target {
-                SnatTarget::Pool(ranges) => Target::Pool(Pool::new(ranges, rule.ports)),
-                SnatTarget::Masquerade => Target::Masquerade(Pool::new(&[], rule.ports)),
-                SnatTarget::Exempt => Target::Exempt,
-            },
-            names_sources: !rule.matches.from.is_empty(),
-        }
-    }
-}
-
-impl Dnat {
-    fn new(service: &str, rule: &DnatRule) -> Self {
-        let from = weir_config::Match { from: rule.from.clone(), ..weir_config::Match::default() };
-        Self { id: digest((service, rule)), rule: rule.clone(), from: Matcher::new(&from) }
-    }
-
-    fn matches(&self, meta: &Meta, tuple: &Tuple) -> bool {
-        let within = |ports: PortRange| {
-            has_ports(meta, tuple) && (ports.first..=ports.last).contains(&tuple.destination_port)
-        };
-        IpAddr::V4(self.rule.to) == tuple.destination
-            && self.rule.protocol.is_none_or(|known| known == tuple.protocol)
-            && self.rule.to_ports.is_none_or(within)
-            && self.from.matches_source(tuple.source)
-    }
-
-    /// The host, and its port for a port that the rule is about.
-    fn inside(&self, port: u16) -> Transport {
-        let first = self.rule.to_ports.map_or(0, |ports| ports.first);
-        let port = match self.rule.forward_port {
-            Some(forward) => forward.saturating_add(port.saturating_sub(first)),
-            None => port,
-        };
-        (self.rule.forward, port)
     }
 }
 

@@ -18,6 +18,7 @@ use super::pool::{Pool, Reserved};
 use super::ports::{ExternalAddress, Lease, Owner, Wanted, space};
 use super::slots::Slots;
 use crate::decision::{DropReason, Lock, Nanos, Transport, VrfId};
+use crate::packet::hash::fold;
 
 const SHARDS: usize = 64;
 /// How many addresses of a pool are tried for a host that has none yet.
@@ -122,12 +123,6 @@ pub(super) struct Inner {
     capacity: usize,
     in_use: AtomicUsize,
     refused: AtomicU64,
-}
-
-/// Both halves of a product: each bit of either number moves all of them.
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
 }
 
 impl Inner {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Barrier;
 
 use proptest::prelude::*;
-use weir_config::{Config, DEFAULT_NAT_PORTS, Service};
+use weir_config::{Config, DEFAULT_NAT_PORTS, PortRange, Service};
 
+use super::pool::Pool;
 use super::*;
-use crate::decision::Nanos;
+use crate::decision::{Nanos, Transport};
 
 const UDP: u8 = protocol::UDP;
 
