@@ -27,7 +27,8 @@ else
     flags="$rustflags --remap-path-prefix=$PWD=/weir --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
     flags+=" --remap-path-prefix=$(rustc --print sysroot)=/rust"
     # Given a target, cargo spares build scripts and macros the flags: they are not part of the program.
-    CFLAGS="-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$PWD=/weir" RUSTFLAGS=$flags \
+    # What only a debugger reads is not built, since it would not be shipped.
+    CARGO_PROFILE_RELEASE_DEBUG=none CFLAGS="-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$PWD=/weir" RUSTFLAGS=$flags \
         cargo build --locked --release --target "$host" --target-dir "target/image/cargo-$flavour" --bin weir ${features:+--features "$features"}
     binary=$work/cargo-$flavour/$host/release/weir
 fi
