@@ -30,6 +30,10 @@ else
         apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null
 fi
 
+# Better said now than by a linker that is killed by a full disk in the middle.
+free=$(df -BG --output=avail . | tail -n1 | tr -dc 0-9)
+((free >= 8)) || echo "setup: only $free GB are free here: the tests take 5 of them, packages and images 2 more" >&2
+
 # Rust may have been installed by rustup in this very session.
 export PATH="$HOME/.cargo/bin:$PATH"
 if ! command -v cargo >/dev/null; then

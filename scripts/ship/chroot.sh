@@ -5,6 +5,10 @@ chroot_suite=bookworm
 chroot_packages=adduser,libelf1,zlib1g,systemd,systemd-sysv,dbus,iproute2,iputils-ping,procps
 chroot_cache=target/ship/$chroot_suite-$(md5sum <<<"$chroot_packages" | cut -c-8).tar
 
+free_space() {
+    echo "$(df -h --output=avail target | tail -n1 | tr -d ' ') are free in $PWD/target"
+}
+
 # Makes a Debian for the purpose $1 and prints where it is.
 fresh_root() {
     (($(id -u) == 0)) || { echo "ship: a Debian in a directory needs root" >&2; exit 1; }
@@ -16,12 +20,21 @@ fresh_root() {
         debootstrap --variant=minbase --include="$chroot_packages" "$chroot_suite" "$draft" >"$draft.log" 2>&1 ||
             { tail -n 20 "$draft.log" >&2; exit 1; }
         rm -rf "$draft"/var/cache/apt/archives/*.deb "$draft"/var/lib/apt/lists/*
-        tar -C "$draft" -cf "$chroot_cache.$$" . && mv "$chroot_cache.$$" "$chroot_cache"
+        tar -C "$draft" -cf "$chroot_cache.$$" . || {
+            echo "ship: cannot keep a copy of Debian $chroot_suite: $(free_space)" >&2
+            rm -rf "$draft" "$draft.log" "$chroot_cache.$$"
+            exit 1
+        }
+        mv "$chroot_cache.$$" "$chroot_cache"
         rm -rf "$draft" "$draft.log"
     fi
     local root
     root=$(mktemp -d "$PWD/target/ship/$1.XXXXXX")
-    tar -C "$root" -xf "$chroot_cache"
+    tar -C "$root" -xf "$chroot_cache" || {
+        echo "ship: cannot make a Debian in a directory: $(free_space)" >&2
+        remove_root "$root"
+        exit 1
+    }
     chmod 755 "$root"
     echo "$root"
 }
