@@ -348,3 +348,50 @@ fn where_it_is_configured_syns_tell_a_segment_size_that_fits_both_ways() {
         }
     }
 }
+
+/// What is kept with a route is done to packets of all interfaces; how large a segment may be, the one that a SYN came by says.
+#[test]
+fn a_syn_out_of_a_tunnel_tells_what_fits_whoever_took_its_route_before() {
+    let text = PLAIN.text().replace("vni = 100\n", "vni = 100\nmss-clamp = true\n");
+    let mut lab = Lab::new(&format!(
+        "{text}{}{}",
+        "[[vrf.blue.route]]\nprefix = \"10.5.0.0/16\"\nvia = { ip = \"10.3.0.2\" }\n",
+        "[[vrf.blue.route]]\nprefix = \"2001:db8:5::/48\"\nvia = { ip = \"2001:db8:3::2\" }\n",
+    ));
+    let syn = |packet: Packet| {
+        let packet = packet.tcp(80, 9).flags(SYN | ACK).tcp_options(&[2, 4, 0x05, 0xb4]);
+        packet.build()
+    };
+    for (from, far, to, option) in [
+        ("10.3.0.2", "10.4.0.2", "10.5.0.9", 56),
+        ("2001:db8:3::2", "2001:db8:4::2", "2001:db8:5::9", 76),
+    ] {
+        let packet = |source: &str, destination: &str, from: &str| {
+            let frame = Packet::ethernet(source, destination);
+            if option == 56 { frame.ipv4(from, to) } else { frame.ipv6(from, to) }
+        };
+        let own = packet(HOST, BLUE, from);
+        let inner = syn(packet(FAR, INNER, far));
+        let size = |frame: &[u8]| {
+            assert_sound(frame);
+            u16::from_be_bytes([frame[option], frame[option + 1]])
+        };
+        let headers = if option == 56 { 40 } else { 60 };
+        // Each of them first, and each after the other.
+        for _ in 0..3 {
+            lab.inject("blue", &own.clone().udp(1, 2).build());
+            lab.inject("wan", &PLAIN.outer(100, &inner).build());
+            lab.inject("blue", &syn(own.clone()));
+            let sent = lab.take();
+            let ports: Vec<_> = sent.iter().map(|(port, _)| port.as_str()).collect();
+            assert_eq!(ports, ["blue", "blue", "blue"]);
+            assert_eq!((size(&sent[1].1), size(&sent[2].1)), (1450 - headers, 1460));
+        }
+        // Others of the connection are not looked at.
+        let later = packet(FAR, INNER, far).tcp(80, 9).flags(ACK).tcp_options(&[2, 4, 0x05, 0xb4]).build();
+        let frames = [&PLAIN.outer(100, &inner).build()[..], &PLAIN.outer(100, &later).build()];
+        let mut sizes = Vec::new();
+        lab.engine.receive("wan", &frames, |_, frame| sizes.push(size(frame)));
+        assert_eq!(sizes, [1450 - headers, 1460]);
+    }
+}

@@ -10,7 +10,7 @@ use crate::l2::{Forward, Member};
 use crate::l3::Target;
 use crate::packet::{Meta, hash};
 
-use super::pipeline::{Scope, ScopeKind};
+use super::pipeline::{Lane, Scope, ScopeKind};
 use super::walk::{Walk, Walker, ingress_member};
 
 /// Where the last new flow of a burst went: others that begin in the same burst often go the same way, and nothing that
@@ -77,8 +77,17 @@ impl Walker<'_> {
         let mut program = result.unwrap_or_else(Program::drop);
         if scope.mss_clamp {
             self.clamp(scope, meta, &mut program, hash(), now);
+        } else if self.shares_with_clamped(scope) && program.ops.contains(Ops::ROUTE) {
+            // It lowers nothing here; but who replays it looks at SYNs.
+            program.ops |= Ops::CLAMP_MSS;
         }
         Walk::Program { program, rewrite: Rewrite::default(), cache }
+    }
+
+    /// Whether programs of a scope are kept with routes that others take too, some of whose SYNs are told a segment size.
+    fn shares_with_clamped(&self, scope: &Scope) -> bool {
+        let vrf = || self.pipeline.vrf(self.pipeline.vrf_of(scope)?);
+        scope.lane == Lane::Routes && vrf().is_some_and(|vrf| vrf.clamps)
     }
 
     /// What comes out of a tunnel is answered into it.

@@ -132,6 +132,9 @@ pub struct Vrf {
     pub multipath: bool,
     /// By target of the FIB: whether all destinations behind it share one next hop, so that one program does for all.
     pub direct: Vec<bool>,
+    /// Whether SYNs that come in by some of its interfaces are told a segment size that fits: then what is done to a SYN depends
+    /// on more than its destination.
+    pub clamps: bool,
 }
 
 /// One chain.

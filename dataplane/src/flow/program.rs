@@ -113,7 +113,7 @@ impl Program {
         if self.ops.contains(Ops::ENCAPSULATE) {
             words.push(format!("encapsulate endpoint {}", self.endpoint.0));
         }
-        if self.ops.contains(Ops::CLAMP_MSS) {
+        if self.ops.contains(Ops::CLAMP_MSS) && self.clamp != u16::MAX {
             words.push(format!("clamp mss to mtu {}", self.clamp));
         }
         words.push(format!("send {} mtu {}", names(self.egress), self.mtu));

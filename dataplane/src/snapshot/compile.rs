@@ -295,7 +295,8 @@ impl Compiler<'_> {
                 vrfs.resize_with(id.index() + 1, || None);
             }
             if let Some(place) = vrfs.get_mut(id.index()) {
-                *place = Some(Vrf { name: name.to_owned(), fib, multipath, direct: Vec::new() });
+                *place =
+                    Some(Vrf { name: name.to_owned(), fib, multipath, direct: Vec::new(), clamps: false });
             }
             ribs.push((name.to_owned(), rib));
         }

@@ -45,7 +45,10 @@ pub(super) fn specialise(pipeline: &mut Pipeline) {
         }
     }
     let mut vrfs = std::mem::take(&mut pipeline.vrfs);
-    for vrf in vrfs.iter_mut().flatten() {
+    for (vrf, id) in vrfs.iter_mut().zip(0u16..) {
+        let Some(vrf) = vrf else { continue };
+        let mut scopes = pipeline.scopes.iter().flatten();
+        vrf.clamps = scopes.any(|scope| scope.mss_clamp && scope.domain == Domain::Vrf(VrfId(id)));
         let targets = 0..vrf.fib.numbers() as u32;
         vrf.direct = targets
             .map(|number| vrf.fib.target(number).is_some_and(|target| direct(pipeline, target)))

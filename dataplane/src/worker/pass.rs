@@ -102,7 +102,10 @@ impl Core {
             true => view.fib.lookup_v4(plain::destination_v4(work.known.addresses)),
             false => view.fib.lookup_v6(work.destination_v6()),
         };
-        if !view.is_direct(target) {
+        // Whether TCP is at a turning point was looked at only over IPv4.
+        let turning = work.tag.turning() | !v4;
+        let clamps = || under.snapshot.pipeline.vrf(view.vrf).is_some_and(|vrf| vrf.clamps);
+        if !view.is_direct(target) || turning && clamps() {
             let key = work.destination_key();
             let hash = self.flows.compact.hash(&key);
             return if v4 {
@@ -112,8 +115,6 @@ impl Core {
             };
         }
         if let Some(shared) = self.flows.route(view.vrf, target) {
-            // Whether TCP is at a turning point was looked at only over IPv4.
-            let turning = work.tag.turning() | !v4;
             if shared.is_current(under.generation, under.epoch) && !(turning & shared.turns) {
                 let (bytes, port) = (frame.len(), shared.port);
                 let quick = match (under.replay.ready(shared), v4) {
