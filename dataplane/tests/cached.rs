@@ -107,6 +107,24 @@ fn a_denied_icmp_error_does_not_take_a_genuine_one_with_it() {
     assert_eq!(lab.counters().dropped, [("firewall_denied", 3)].into());
 }
 
+/// The same of errors that quote too little to be about anything.
+#[test]
+fn an_icmp_error_that_quotes_too_little_does_not_take_a_genuine_one_with_it() {
+    let edge = "[service.edge.firewall]\ndefault = \"drop\"\nrules = [{ allow = \"any\", from = \"10.1.0.0/24\" }]\n";
+    let mut lab = Lab::new(&format!("{}{edge}{}", router(), through("edge")));
+    let quoted = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(4000, 53).build();
+    let error = |quote: &[u8]| back().icmp(3, 4, [0, 0, 5, 0]).payload(quote).build();
+    lab.inject("lan", &out().udp(4000, 53).build());
+    assert_eq!(lab.take().len(), 1);
+    for len in [0, 19, 23] {
+        lab.inject("wan", &error(&quoted[14..14 + len]));
+    }
+    assert_eq!(lab.take(), [], "about nothing that can be told");
+    lab.inject("wan", &error(&quoted[14..]));
+    assert_eq!(lab.take().len(), 1, "about the session");
+    assert_eq!(lab.counters().dropped, [("firewall_denied", 3)].into());
+}
+
 /// IEEE 802.1Q clause 8.7: the latest frame tells where a station is, also if a flow of its is cached there.
 #[test]
 fn a_station_that_moves_and_comes_back_is_found_where_it_is() {

@@ -159,7 +159,6 @@ impl Walker<'_> {
             }
         }
         path.reset(tuple.as_ref());
-        // An ICMP error is judged by what it quotes, and that is not in the flow key.
         let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
         if quoted.is_some() {
             path.quote(quoted);
@@ -179,7 +178,8 @@ impl Walker<'_> {
             translations: Translations::none(),
             ways: &ways,
         };
-        let cacheable = quoted.is_none();
+        // An ICMP error is judged by what it quotes, and that is not in the flow key; nor is whether it quotes enough.
+        let cacheable = !crate::packet::is_error(meta);
         let returned = if let Domain::Hop(hop) = scope.domain { Some(hop) } else { None };
         let relation = match returned {
             Some(hop) => self.relate_returned(hop, scope, &view, quoted.as_ref()),

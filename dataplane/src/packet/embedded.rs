@@ -24,16 +24,21 @@ pub fn is_icmp_error(v6: bool, icmp_type: u8) -> bool {
     if v6 { icmp_type < 128 } else { matches!(icmp_type, 3 | 4 | 5 | 11 | 12) }
 }
 
+/// Whether a packet is an ICMP or ICMPv6 error.
+pub fn is_error(meta: &Meta) -> bool {
+    match (meta.l3, meta.protocol) {
+        (L3::V4, protocol::ICMP) => is_icmp_error(false, meta.icmp_type),
+        (L3::V6, protocol::ICMPV6) => is_icmp_error(true, meta.icmp_type),
+        _ => false,
+    }
+}
+
 /// The packet that `frame` quotes, if it is an ICMP error that quotes enough.
 pub fn embedded_tuple(frame: &[u8], meta: &Meta) -> Option<Embedded> {
-    let v6 = match (meta.l3, meta.protocol) {
-        (L3::V4, protocol::ICMP) => false,
-        (L3::V6, protocol::ICMPV6) => true,
-        _ => return None,
-    };
-    if meta.fragment != FragmentKind::Whole || !is_icmp_error(v6, meta.icmp_type) {
+    if meta.fragment != FragmentKind::Whole || !is_error(meta) {
         return None;
     }
+    let v6 = meta.l3 == L3::V6;
     let quoted = frame.get(usize::from(meta.l4_offset) + 8..)?;
     let (source, destination, protocol, rest): (IpAddr, IpAddr, u8, &[u8]) = if v6 {
         let header = quoted.first_chunk::<40>()?;

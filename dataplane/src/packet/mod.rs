@@ -14,7 +14,7 @@ mod parse;
 pub mod plain;
 pub mod view;
 
-pub use embedded::{Embedded, embedded_tuple, fragment_id, is_icmp_error};
+pub use embedded::{Embedded, embedded_tuple, fragment_id, is_error, is_icmp_error};
 pub use parse::{parse, parse_into};
 
 pub use meta::{FragmentKind, L3, Meta, PacketFlags};
