@@ -395,3 +395,27 @@ fn a_syn_out_of_a_tunnel_tells_what_fits_whoever_took_its_route_before() {
         assert_eq!(sizes, [1450 - headers, 1460]);
     }
 }
+
+/// RFC 4443 section 2.4 (e.3) would let a sender learn the MTU of a group's path; but whoever is only bridged would have to be
+/// told from the group's address, which is nobody's to send from (RFC 4291 section 2.7).
+#[test]
+fn nobody_is_told_from_the_address_of_a_group() {
+    let group = "33:33:00:00:00:01";
+    let large = |to: &str, ip: &str| {
+        let packet = Packet::ethernet(HOST, to).ipv6("2001:db8:5::1", ip).udp(1, 2);
+        packet.payload(&[0; 1451 - 48]).build()
+    };
+    for (site, port) in [(PLAIN, "wire"), (PLAIN, "one"), (SIX, "wire"), (SIX, "one")] {
+        let mut lab = Lab::new(&site.text());
+        let answer = Packet::ethernet(OTHER, HOST).ipv6("2001:db8:5::2", "2001:db8:5::1").udp(2, 1);
+        lab.inject("wan", &site.outer(5000, &answer.build()).build());
+        lab.take();
+        for to in [group, OTHER] {
+            lab.inject(port, &large(to, "ff0e::1"));
+            let sent = lab.take();
+            assert!(sent.iter().all(|(sent, _)| sent != port), "{port}, {to}: {sent:02x?}");
+        }
+        lab.inject(port, &large(OTHER, "2001:db8:5::2"));
+        assert_eq!(told(&lab.take()[0].1).kind, (2, 0), "from one to one");
+    }
+}

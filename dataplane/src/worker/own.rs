@@ -8,9 +8,9 @@ use crate::decision::{Domain, DropReason, EndpointId, Nanos, Tuple, VrfId};
 use crate::flow::{Program, Rewrite};
 use crate::frame::Frame;
 use crate::l2::Member;
-use crate::l3;
 use crate::l3::icmp::{self, IcmpError};
-use crate::packet::{self, Meta, hash};
+use crate::l3::{self, sanity};
+use crate::packet::{self, Meta, PacketFlags, hash};
 use crate::snapshot::Snapshot;
 
 use super::core::Core;
@@ -127,6 +127,12 @@ impl Core {
     ) {
         let Some(tuple) = Tuple::of(packet, meta) else { return };
         if icmp::may_answer(error, packet, meta).is_err() {
+            return;
+        }
+        let routed = matches!(scope.domain, Domain::Vrf(_) | Domain::Hop(_));
+        let group = meta.flags.intersects(PacketFlags::ETHER_GROUP | PacketFlags::IP_GROUP);
+        if !routed && (group || !sanity::is_host(tuple.destination)) {
+            // There is no address to answer from: no group, and nobody, may be a source (RFC 4291 sections 2.5.2 and 2.7).
             return;
         }
         if !self.icmp.allow(self.now) {
