@@ -362,10 +362,9 @@ fn a_syn_out_of_a_tunnel_tells_what_fits_whoever_took_its_route_before() {
         let packet = packet.tcp(80, 9).flags(SYN | ACK).tcp_options(&[2, 4, 0x05, 0xb4]);
         packet.build()
     };
-    for (from, far, to, option) in [
-        ("10.3.0.2", "10.4.0.2", "10.5.0.9", 56),
-        ("2001:db8:3::2", "2001:db8:4::2", "2001:db8:5::9", 76),
-    ] {
+    for (from, far, to, option) in
+        [("10.3.0.2", "10.4.0.2", "10.5.0.9", 56), ("2001:db8:3::2", "2001:db8:4::2", "2001:db8:5::9", 76)]
+    {
         let packet = |source: &str, destination: &str, from: &str| {
             let frame = Packet::ethernet(source, destination);
             if option == 56 { frame.ipv4(from, to) } else { frame.ipv6(from, to) }
@@ -417,5 +416,44 @@ fn nobody_is_told_from_the_address_of_a_group() {
         }
         lab.inject(port, &large(OTHER, "2001:db8:5::2"));
         assert_eq!(told(&lab.take()[0].1).kind, (2, 0), "from one to one");
+    }
+}
+
+/// IEEE 802.3 clause 3.2.8: padding belongs to the frame, and no frame is longer than what it goes by takes.
+#[test]
+fn padding_makes_no_bridged_frame_longer_than_its_path_takes() {
+    for (site, mtu) in [(PLAIN, 1450), (SIX, 1430)] {
+        let mut lab = Lab::new(&site.text().replacen("[port.two]", "[port.two]\nmtu = 1400", 1));
+        let third = "02:00:00:00:00:0c";
+        let answer = Packet::ethernet(OTHER, HOST).ipv4("10.5.0.2", "10.5.0.1").udp(2, 1);
+        lab.inject("wan", &site.outer(5000, &answer.build()).build());
+        lab.inject("two", &Packet::ethernet(third, HOST).ipv4("10.5.0.3", "10.5.0.1").udp(2, 1).build());
+        lab.take();
+        // Over IPv4 plain, over IPv4 and not, over IPv6; whether the sender lets it be cut or not.
+        let packets = |to: &str| {
+            let frame = Packet::ethernet(HOST, to);
+            let four = frame.clone().ipv4("10.5.0.1", "10.5.0.2");
+            [
+                four.clone().udp(1, 2),
+                four.clone().dont_fragment().udp(1, 2),
+                four.echo_request(1, 2),
+                frame.ipv6("2001:db8:5::1", "2001:db8:5::2").udp(1, 2),
+            ]
+        };
+        for (to, port, outer, fits) in [(third, "two", 0, 1414), (OTHER, "wan", site.outer_len(), mtu + 14)] {
+            for packet in packets(to) {
+                // By a walk, and then by replay.
+                for _ in 0..2 {
+                    for (padded, len) in [(fits, fits), (fits + 1, packet.build().len())] {
+                        lab.inject("one", &packet.clone().pad_to(padded).build());
+                        let sent = lab.take();
+                        assert_eq!((sent.len(), sent[0].0.as_str()), (1, port), "{sent:02x?}");
+                        assert_eq!(sent[0].1.len() - outer, len);
+                        assert_sound(&sent[0].1[outer..]);
+                    }
+                }
+            }
+        }
+        assert_eq!(lab.counters().dropped, BTreeMap::new());
     }
 }

@@ -26,7 +26,7 @@ pub enum Quick {
 /// What is known of a plain IPv4 packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// Length of the IP packet in bytes.
+    /// Length of the IP packet in bytes; of a bridged frame, of all behind its Ethernet header.
     pub total: u16,
     /// Type of service.
     pub class: u8,

@@ -178,6 +178,10 @@ impl Replay<'_> {
         if l3_len > usize::from(program.mtu) {
             return Outcome::Exception(Exception::TooBig);
         }
+        if !ops.contains(Ops::ROUTE) && l2_payload(frame, meta) > usize::from(program.mtu) {
+            // What is behind the IP packet is nobody's (IEEE 802.3 clause 3.2.8): it does not make a frame longer than its path takes.
+            frame.truncate(meta.end());
+        }
         // Everything that can refuse comes before the first edit and the first token spent.
         // Into a tunnel a priority tag (VLAN id 0, IEEE 802.1Q clause 9.6) goes too: it names no VLAN.
         let pops = ops.contains(Ops::POP_TAG) || ops.contains(Ops::ENCAPSULATE) && meta.vlan() == 0;

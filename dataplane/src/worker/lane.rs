@@ -191,6 +191,12 @@ impl Work {
         (self.strip, self.tag) = (0, Tag::new(scope, kind, turning));
     }
 
+    /// A bridged frame keeps what is behind its IP packet: all of it has to fit where it goes.
+    #[inline(always)]
+    fn put_bridged(&mut self, scope: ScopeId, frame: &[u8], plain: &PlainV4) {
+        self.put(scope, Kind::Bridged, &PlainV4 { total: (frame.len() - 14) as u16, ..*plain });
+    }
+
     #[inline(always)]
     fn put_v6(&mut self, scope: ScopeId, destination: u128, total: u16) {
         (self.known.addresses, self.hash) = ((destination >> 64) as u64, destination as u64);
@@ -316,7 +322,7 @@ impl<'a> View<'a> {
         for (frame, work) in frames.iter().zip(work) {
             match plain::bridged_v4(frame.bytes()) {
                 Some(plain) => {
-                    work.put(self.scope, Kind::Bridged, &plain);
+                    work.put_bridged(self.scope, frame.bytes(), &plain);
                     work.hash = flows.hash(&work.bridged_key(frame.bytes()));
                     flows.prefetch(work.hash);
                 }
@@ -432,7 +438,7 @@ impl<'a> View<'a> {
                 let Some(plain) = plain::bridged_v4(bytes).filter(|plain| same(plain.class)) else {
                     return false;
                 };
-                work.put(scope, Kind::Bridged, &plain);
+                work.put_bridged(scope, bytes, &plain);
                 (work.strip, work.endpoint) = (decap.strip as u16, decap.endpoint);
                 work.hash = flows.hash(&work.bridged_key(bytes));
                 flows.prefetch(work.hash);
