@@ -15,7 +15,7 @@ use crate::l3::NeighbourTable;
 use crate::service::nat::NatTable;
 use crate::session::SessionTable;
 
-use super::held::Held;
+use super::held::HeldQueue;
 
 /// A tag bucket of the flow table.
 const BUCKET: usize = 64;
@@ -46,7 +46,7 @@ impl Private {
         Self {
             flows: planned_flow_bytes(limits.flows as usize) as u64,
             flow_pages: None,
-            held: (limits.held_packets as usize * size_of::<Held>()) as u64,
+            held: HeldQueue::bytes_for(limits.held_packets as usize) as u64,
             meters: meters as u64,
         }
     }

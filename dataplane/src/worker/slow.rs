@@ -85,7 +85,7 @@ impl Core {
 
     /// Takes up the held packets whose next hop was resolved, and answers those whose next hop failed.
     pub(super) fn release(&mut self, snapshot: &Snapshot) {
-        while let Some((held, link)) = self.held.take(&snapshot.tables.adjacencies, self.now) {
+        for (held, link) in self.held.take_due(&snapshot.tables.adjacencies, self.now) {
             if let Link::Resolved(_) = link {
                 self.go_on(snapshot, held);
             } else {
