@@ -183,6 +183,35 @@ fn a_later_fragment_that_comes_before_its_first_in_a_burst_is_dropped() {
     }
 }
 
+/// A wire does not look at what is on it; what is too long for it, or tagged, does not make it look at what comes behind.
+#[test]
+fn what_a_wire_does_not_take_changes_nothing_for_what_comes_behind_it() {
+    let text = "[port.left]\nmode = \"dedicated\"\n[port.right]\nmode = \"dedicated\"\nmtu = 1400\n\
+                [cross-connect.patch]\nends = [\"left\", \"right\"]\n";
+    let packet = || Packet::ethernet(HOST, LAN).ipv4("10.1.0.2", "10.2.0.2").dont_fragment();
+    let mut odd = packet().udp(1, 2).build();
+    odd[24] ^= 1;
+    let tagged = packet().vlan(7).udp(1, 2).payload(&[0; 1372]).build();
+    let [good, long] = [8, 1380].map(|len| packet().udp(3, 4).payload(&vec![0; len]).build());
+    let mut frames = vec![&good, &odd, &tagged, &odd, &long, &odd, &odd, &long, &long];
+    // More than a stride of them.
+    frames.extend([&tagged; 40]);
+    frames.extend([&odd, &good]);
+    let frames: Vec<&[u8]> = frames.into_iter().map(Vec::as_slice).collect();
+    let (mut whole, mut single) = (Lab::new(text), Lab::new(text));
+    let mut sent = [Vec::new(), Vec::new()];
+    whole.engine.receive("left", &frames, |port, frame| sent[0].push((port.to_owned(), frame.to_vec())));
+    for frame in frames {
+        single
+            .engine
+            .receive("left", &[frame], |port, frame| sent[1].push((port.to_owned(), frame.to_vec())));
+    }
+    let [sent, expected] = sent.map(by_port);
+    assert_eq!((sent["right"].len(), sent["left"].len()), (48, 3), "all but what is too long");
+    assert_eq!(sent, expected);
+    assert_eq!(whole.counters().dropped, single.counters().dropped);
+}
+
 #[test]
 fn a_burst_is_treated_as_its_packets_one_by_one() {
     let site = proptest::sample::select(vec![PLAIN, CHAINED, NATTED]);

@@ -144,9 +144,12 @@ impl Core {
             self.work = work;
             return;
         }
+        if ingress.view.is_some_and(|view| view.lane == Lane::Wire) {
+            self.pass_beside_wire(&under, &mut ingress, frames, done, &mut work);
+            self.work = work;
+            return;
+        }
         let mut admitted = std::mem::take(&mut self.admitted);
-        // What a wire does not take is for the parser.
-        ingress.view = ingress.view.filter(|view| view.lane != Lane::Wire);
         let mut burst = frames.drain(..);
         self.stage.extend(port, burst.by_ref().take(done));
         while let frames @ [_, ..] = burst.as_slice() {
@@ -167,6 +170,35 @@ impl Core {
         }
         drop(burst);
         (self.work, self.admitted) = (work, admitted);
+    }
+
+    /// Passes the frames of a wire, `done` of which it takes to begin with: what it does not take is for the parser, and what
+    /// comes behind that is for the wire again.
+    #[cold]
+    #[inline(never)]
+    fn pass_beside_wire<'a>(
+        &mut self,
+        under: &Under<'a>,
+        ingress: &mut Ingress<'a>,
+        frames: &mut Vec<Frame>,
+        done: usize,
+        work: &mut [Work],
+    ) {
+        let Some(wire) = ingress.view.take() else { return };
+        let mut admitted = std::mem::take(&mut self.admitted);
+        let mut burst = frames.drain(..);
+        self.stage.extend(wire.wire.0, burst.by_ref().take(done));
+        while let frames @ [_, ..] = burst.as_slice() {
+            let count = frames.iter().take_while(|frame| !wire.takes(frame)).take(STRIDE).count();
+            let (Some(others), Some(work)) = (frames.get(..count), work.get_mut(..count)) else { break };
+            self.admit_others(under.snapshot, ingress, others, work, &mut admitted);
+            self.pass_all(under, &mut burst, work, &admitted, None);
+            let taken = burst.as_slice().iter().take_while(|frame| wire.takes(frame)).count();
+            self.counters.flow_hits.add(taken as u64);
+            self.stage.extend(wire.wire.0, burst.by_ref().take(taken));
+        }
+        drop(burst);
+        self.admitted = admitted;
     }
 
     /// Admits what is not plain, and looks inside what may be for a tunnel.

@@ -48,10 +48,8 @@ impl Core {
         let at_once = result.done;
         let Some(view) = &ingress.view else { return result };
         if view.lane == Lane::Wire {
-            // A wire does not look at what is on it, but for its length. Tags are in front of what counts: who has some is looked at.
-            let (port, longest) = view.wire;
-            result.port = port;
-            result.done = frames.iter().take_while(|frame| (14..=longest).contains(&frame.len())).count();
+            result.port = view.wire.0;
+            result.done = frames.iter().take_while(|frame| view.takes(frame)).count();
             self.counters.flow_hits.add(result.done as u64);
             return result;
         }

@@ -261,6 +261,13 @@ impl<'a> View<'a> {
         Self::of(snapshot, snapshot.pipeline.scope(scope)?)
     }
 
+    /// Whether a wire takes a frame. It does not look at what is on it, but for its length. Tags are in front of what counts: who
+    /// has some is looked at.
+    #[inline(always)]
+    pub(super) fn takes(&self, frame: &Frame) -> bool {
+        (14..=self.wire.1).contains(&frame.len())
+    }
+
     /// Looks at frames: notes in `work` how the plain ones among them are passed, and asks for what passing them will read. Says
     /// how many are not plain, or are for a tunnel.
     pub(super) fn scan(&self, frames: &[Frame], flows: &CompactTable, work: &mut [Work]) -> usize {
