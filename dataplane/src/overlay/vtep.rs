@@ -247,7 +247,7 @@ pub struct VtepTable {
     locals: Probe<()>,
     /// Sorted by key.
     paths: Vec<Path>,
-    /// A bit for each UDP port that some VTEP listens on, by its low six bits: most packets need no look-up.
+    /// A bit for each UDP port that some VTEP listens on: most packets need no look-up.
     ports: u64,
 }
 
@@ -470,10 +470,16 @@ impl VtepTable {
     }
 }
 
+/// By the six bits above the low eight: those that share VXLAN's bit lie side by side then, and none of them is DNS or another port
+/// that many packets go to.
 #[inline]
 const fn port_bit(port: u16) -> u64 {
-    1 << (port & 63)
+    1 << (port >> 8 & 63)
 }
+
+const _: () = assert!(
+    port_bit(super::vxlan::UDP_PORT) & (port_bit(53) | port_bit(443) | port_bit(500) | port_bit(4500)) == 0
+);
 
 /// Source and destination of an IP packet.
 #[inline]
