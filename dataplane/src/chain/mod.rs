@@ -8,5 +8,5 @@ mod translated;
 mod walk;
 
 pub use forward::LastWay;
-pub use pipeline::{AttachedHop, Chain, Endpoint, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
+pub use pipeline::{AttachedHop, Chain, Endpoint, Epochs, Lane, Pipeline, Scope, ScopeKind, Tables, Vrf};
 pub use walk::{Walk, Walker};

@@ -43,11 +43,22 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Moves whenever a cached forwarding decision may have become wrong.
+    /// Move whenever a cached forwarding decision may have become wrong.
     #[inline]
-    pub fn epoch(&self) -> u32 {
-        self.macs.epoch().wrapping_add(self.path_mtu.epoch() as u32)
+    pub fn epochs(&self) -> Epochs {
+        let path_mtu = self.path_mtu.epoch() as u32;
+        Epochs { bridged: self.macs.epoch().wrapping_add(path_mtu), others: path_mtu }
     }
+}
+
+/// The state of what forwarding decisions are made from besides the configuration, as numbers. Apart, since stations that move in a
+/// bridge domain, as they do in a loop, are nothing to what is routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    /// Of what comes in by a bridge domain: bridge entries, and path MTUs that were learned.
+    pub bridged: u32,
+    /// Of everything else: path MTUs that were learned.
+    pub others: u32,
 }
 
 /// What kind of interface a scope is.

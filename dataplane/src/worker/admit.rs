@@ -18,6 +18,8 @@ use super::odd::compact_key;
 /// A packet that was admitted: parsed, decapsulated if it was ours to decapsulate, its scope found.
 pub(super) struct Admitted {
     pub(super) meta: Meta,
+    /// Whether its scope belongs to a bridge domain.
+    pub(super) bridged: bool,
     /// Where its program is kept: nowhere for ARP and multicast.
     pub(super) place: Place,
     /// Of a whole key.
@@ -31,7 +33,7 @@ impl Admitted {
     /// A place that nothing was put into yet.
     pub(super) fn none() -> Self {
         let (meta, place, guess, scope) = (Meta::default(), Place::Nowhere, Slot::NONE, ScopeId(0));
-        Self { meta, place, hash: 0, guess, scope }
+        Self { meta, bridged: false, place, hash: 0, guess, scope }
     }
 }
 
@@ -90,7 +92,7 @@ impl Core {
         frame: &[u8],
         place: &mut Admitted,
     ) -> Result<(u16, u16), DropReason> {
-        let Admitted { meta, place, hash, scope: scope_id, .. } = place;
+        let Admitted { meta, bridged, place, hash, scope: scope_id, .. } = place;
         packet::parse_into(frame, meta).map_err(malformed)?;
         let mut scope = ingress.scope(meta.vlan())?;
         let (mut slow, mut packet, mut outer) = (false, frame, (0, 0));
@@ -113,7 +115,7 @@ impl Core {
         if let Domain::Hop(_) = scope.domain {
             slow = admit_returned(meta)?;
         }
-        *scope_id = scope.id;
+        (*scope_id, *bridged) = (scope.id, matches!(scope.domain, Domain::Bridge(_)));
         *place = if slow { Place::Nowhere } else { self.place(&snapshot.tables, scope, packet, meta) };
         if let Place::Whole(_, of) = place {
             *hash = *of;

@@ -276,3 +276,60 @@ impl Drop for Engine {
         self.core.abandon_held();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::builder::Packet;
+
+    /// As in a loop: what is routed keeps its program as it is, and what is bridged finds the station where it is.
+    #[test]
+    fn a_station_that_moves_has_bridged_packets_looked_up_again_and_no_others() {
+        let mut text = String::from("[bridge.br]\n[limits]\nflows = 64\n[memory]\nframes = 1024\n");
+        for (port, rest) in [
+            ("one", "bridge = \"br\""),
+            ("two", "bridge = \"br\""),
+            ("three", "bridge = \"br\""),
+            ("lan", "mac = \"02:00:00:00:01:00\"\naddresses = [\"10.1.0.1/24\"]"),
+            ("wan", "addresses = [\"10.2.0.1/24\"]"),
+        ] {
+            text += &format!("[port.{port}]\nmode = \"dedicated\"\n{rest}\n");
+        }
+        text += "[[neighbour]]\nport = \"wan\"\nip = \"10.2.0.2\"\nmac = \"02:00:00:00:00:02\"\n\
+                 [[vrf.default.route]]\nprefix = \"10.9.0.0/16\"\nvia = { ip = \"10.2.0.2\" }\n";
+        let mut engine = Engine::new(&weir_config::load_str("test", &text).unwrap().config).unwrap();
+        let to = |source: &str, destination: &str, ip: &str| {
+            Packet::ethernet(source, destination).ipv4("10.1.0.2", ip)
+        };
+        let packet = |source: &str, destination: &str| to(source, destination, "10.9.0.2").udp(1, 2).build();
+        let (host, peer, lan) = ("02:00:00:00:00:0a", "02:00:00:00:00:0b", "02:00:00:00:01:00");
+        let mut state = |port: &str| {
+            // It is in another place each time.
+            engine.inject(port, &packet(host, peer));
+            engine.take_sent();
+            engine.inject("three", &packet(peer, host));
+            // By a route, by a destination, by a whole key.
+            engine.inject("lan", &packet(host, lan));
+            engine.inject("lan", &to(host, lan, "10.2.0.2").udp(1, 2).build());
+            engine.inject("lan", &to(host, lan, "10.9.0.2").echo_request(1, 2).build());
+            let ports: Vec<String> = engine.take_sent().into_iter().map(|(port, _)| port).collect();
+            assert_eq!(ports, [port, "wan", "wan", "wan"]);
+            let flows = engine.core.flows();
+            let compact = flows.compact.iter().map(|entry| (entry.key.ether_source().is_some(), entry.epoch));
+            let routes = flows.routes().map(|(_, _, shared)| (false, shared.epoch));
+            let whole = flows.whole.iter().map(|(_, entry)| (false, entry.epoch));
+            let all: Vec<(bool, u32)> = compact.chain(routes).chain(whole).collect();
+            let of = |bridged| {
+                all.iter().filter(|(of, _)| *of == bridged).map(|(_, epoch)| *epoch).collect::<Vec<_>>()
+            };
+            (of(true).into_iter().max(), of(false))
+        };
+        let first = state("one");
+        assert!(first.1.len() >= 2, "{first:?}");
+        for port in ["two", "one", "two"] {
+            let next = state(port);
+            assert!(next.0 > first.0, "{next:?}");
+            assert_eq!(next.1, first.1);
+        }
+    }
+}

@@ -153,9 +153,12 @@ impl Core {
         let mut done = 0;
         for (frame, work) in frames.iter_mut().zip(work) {
             let strip = usize::from(work.strip);
-            let key = match work.tag.kind() {
-                Kind::Flow => work.odd_key(),
-                Kind::Bridged => work.bridged_key(frame.bytes().get(strip..).unwrap_or_default()),
+            let (key, epoch) = match work.tag.kind() {
+                Kind::Flow => (work.odd_key(), under.epoch),
+                Kind::Bridged => {
+                    let inner = frame.bytes().get(strip..).unwrap_or_default();
+                    (work.bridged_key(inner), under.bridged)
+                }
                 _ => break,
             };
             let Some(entry) = flows.compact.find_mut(work.hash, &key) else { break };
@@ -164,7 +167,7 @@ impl Core {
             let Some((shared, reason)) = shared.and_then(|shared| Some((shared, shared.drops()?))) else {
                 break;
             };
-            if entry.epoch != under.epoch || work.tag.turning() && shared.turns {
+            if entry.epoch != epoch || work.tag.turning() && shared.turns {
                 break;
             }
             let len = if strip == 0 { frame.len() } else { usize::from(work.len) };
@@ -370,7 +373,8 @@ impl<const BRIDGED: bool, const ODD: bool> Step for ByFlow<'_, BRIDGED, ODD> {
             self.last = Some((entry.program, ready));
         }
         let Some((_, ready)) = &self.last else { return Next::Stop };
-        if entry.epoch != self.under.epoch || ODD && work.tag.is_odd() && !ready.takes_odd() {
+        let epoch = if BRIDGED { self.under.bridged } else { self.under.epoch };
+        if entry.epoch != epoch || ODD && work.tag.is_odd() && !ready.takes_odd() {
             return Next::Stop;
         }
         let bytes = frame.len();

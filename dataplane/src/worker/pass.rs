@@ -2,8 +2,8 @@
 
 use std::vec::Drain;
 
-use crate::chain::{Walk, Walker};
-use crate::decision::{DropReason, PortId, ScopeId};
+use crate::chain::{Epochs, Walk, Walker};
+use crate::decision::{Domain, DropReason, PortId, ScopeId};
 use crate::flow::{CompactKey, Known, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
 use crate::frame::Frame;
 use crate::packet::plain::{self, PlainV4};
@@ -25,13 +25,15 @@ pub(super) struct Under<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) replay: Replay<'a>,
     pub(super) generation: u32,
+    /// Of the forwarding tables; and of what comes in by a bridge domain.
     pub(super) epoch: u32,
+    pub(super) bridged: u32,
 }
 
 impl<'a> Under<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
-        let (generation, epoch) = (snapshot.generation as u32, snapshot.tables.epoch());
-        Self { snapshot, replay: snapshot.replay(), generation, epoch }
+        let (generation, Epochs { bridged, others }) = (snapshot.generation as u32, snapshot.tables.epochs());
+        Self { snapshot, replay: snapshot.replay(), generation, epoch: others, bridged }
     }
 }
 
@@ -71,11 +73,11 @@ impl Core {
                 Kind::RouteV4 | Kind::RouteV6 => self.pass_route(under, frame, work),
                 Kind::Flow => {
                     let (key, hash) = (work.odd_key(), work.hash);
-                    self.pass_flow(under, frame, work, key, hash)
+                    self.pass_flow(under, frame, work, key, hash, under.epoch)
                 }
                 Kind::Bridged => {
                     let (key, hash) = (work.bridged_key(frame.bytes()), work.hash);
-                    self.pass_flow(under, frame, work, key, hash)
+                    self.pass_flow(under, frame, work, key, hash, under.bridged)
                 }
                 Kind::Parsed | Kind::Tunnelled | Kind::Dropped => match parsed.next() {
                     Some(admitted) => self.pass(under, frame, admitted),
@@ -109,7 +111,7 @@ impl Core {
             let key = work.destination_key();
             let hash = self.flows.compact.hash(&key);
             return if v4 {
-                self.pass_flow(under, frame, work, key, hash)
+                self.pass_flow(under, frame, work, key, hash, under.epoch)
             } else {
                 self.reconsider(under, frame, work, None, false)
             };
@@ -149,13 +151,14 @@ impl Core {
         work: &Work,
         key: CompactKey,
         hash: u64,
+        epoch: u32,
     ) -> bool {
         let Self { flows, stage, meters, now, now_ms, .. } = self;
         let mut new = true;
         if let Some(entry) = flows.compact.find_mut(hash, &key) {
             new = false;
             if let Some(shared) = flows.programs.get(entry.program) {
-                let current = (shared.generation ^ under.generation) | (entry.epoch ^ under.epoch) == 0;
+                let current = (shared.generation ^ under.generation) | (entry.epoch ^ epoch) == 0;
                 if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {
                     let bytes = frame.len();
                     let quick = match (shared.drops(), under.replay.ready(shared)) {
@@ -223,7 +226,7 @@ impl Core {
     /// Passes one parsed packet: by its flow's program, or by a walk. Says whether it was the former, which the caller
     /// counts.
     fn pass(&mut self, under: &Under<'_>, frame: Frame, admitted: &Admitted) -> bool {
-        let Admitted { meta, guess, scope, place, .. } = admitted;
+        let Admitted { meta, guess, scope, place, bridged, .. } = admitted;
         let slot = match place {
             Place::Whole(key, hash) => self.flows.whole.find_guessed(*guess, key, *hash),
             _ => Slot::NONE,
@@ -231,7 +234,8 @@ impl Core {
         let watched = meta.tcp_flags & WATCHED != 0;
         let replay = &under.replay;
         if let Some((entry, rewrites)) = self.flows.whole.entry_and_rewrites(slot) {
-            let current = entry.generation == under.generation && entry.epoch == under.epoch;
+            let epoch = if *bridged { under.bridged } else { under.epoch };
+            let current = entry.generation == under.generation && entry.epoch == epoch;
             let spent = is_spent(meta, &entry.program);
             if current && !spent && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
                 entry.count(frame.len(), self.now_ms);
@@ -283,16 +287,17 @@ impl Core {
         work: Option<&Work>,
         new: bool,
     ) -> bool {
-        let Under { snapshot, replay, generation, epoch } = under;
+        let Under { snapshot, replay, generation, .. } = under;
         let Some(scope) = snapshot.pipeline.scope(scope_id) else {
             self.drop_frame(frame, DropReason::NotConfigured);
             return false;
         };
+        let epoch = if let Domain::Bridge(_) = scope.domain { under.bridged } else { under.epoch };
         let asks = std::mem::take(&mut self.asks);
-        self.last_way.get_mut().renew(*generation, snapshot.tables.epoch(), self.now);
+        self.last_way.get_mut().renew(*generation, snapshot.tables.epochs().others, self.now);
         let last_way = Some(&self.last_way).filter(|_| !self.no_short_cuts);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way };
-        let stamp = Stamp { generation: *generation, epoch: *epoch, now_ms: self.now_ms };
+        let stamp = Stamp { generation: *generation, epoch, now_ms: self.now_ms };
         let watched = meta.tcp_flags & WATCHED != 0;
         let cached = if new { None } else { self.flows.get(place) };
         let right = cached.filter(|cached| {
@@ -301,7 +306,7 @@ impl Core {
         let mut known = None;
         if let Some(mut right) = right {
             let (program, rewrite) = (&mut right.program, &right.rewrite);
-            if right.epoch == *epoch {
+            if right.epoch == epoch {
                 // It is no use of the next hop, which a flow in use keeps being asked for.
                 if !is_spent(&meta, program) {
                     self.flows.count(place, frame.len(), self.now_ms);
