@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::bed::{ALICE, BOB, LAN, back, bridge, out, router, through};
+use common::bed::{ALICE, BOB, LAN, WAN, back, bridge, out, router, through};
 use common::{Lab, NOWHERE};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::parse;
@@ -99,6 +99,23 @@ fn an_icmp_error_about_a_session_passes_and_any_other_does_not() {
     let other = Packet::ethernet(ALICE, BOB).ipv4("10.1.0.2", "10.2.0.2").udp(4001, 53).build();
     assert_eq!(lab.send("wan", &back().icmp(3, 3, [0; 4]).payload(&other[14..])), NOWHERE);
     lab.expect_drops(&[("firewall_denied", 1)]);
+}
+
+#[test]
+fn an_icmp_error_reaches_only_who_sent_what_it_quotes() {
+    let mut lab = lab(&router(), OUT_ONLY);
+    lab.inject("lan", &out().udp(4000, 53).payload(b"question").build());
+    let (_, sent) = lab.take().remove(0);
+    let about = |packet: Packet, quote: &[u8]| packet.icmp(3, 1, [0; 4]).payload(quote);
+    let to_another = Packet::ethernet(BOB, WAN).ipv4("10.2.0.2", "10.1.0.9");
+    assert_eq!(lab.send("wan", &about(to_another, &sent[14..])), NOWHERE, "somebody else's");
+    // A ping whose identifier is 0 has the ports that errors have.
+    assert_eq!(lab.send("lan", &out().echo_request(0, 1)), ["wan"]);
+    let unknown = out().udp(4001, 53).build();
+    assert_eq!(lab.send("wan", &about(back(), &unknown[14..])), NOWHERE);
+    assert_eq!(lab.send("wan", &about(back(), &unknown[14..22])), NOWHERE, "it cannot be told whose");
+    assert_eq!(lab.send("wan", &about(back(), &sent[14..])), ["lan"]);
+    lab.expect_drops(&[("firewall_denied", 3)]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::decision::{
     ChainId, Direction, Domain, DropReason, FlowView, HopId, PathBuilder, ScopeId, SessionId, Step,
     Translation, Translations, Tuple,
 };
+use crate::packet::is_error;
 use crate::session::{Found, session_domain};
 
 use super::pipeline::{AttachedHop, Chain, Scope};
@@ -129,7 +130,9 @@ impl Walker<'_> {
         let fits = |found: &Found| {
             found.direction == place.direction && found.chain == Some(place.id) && self.goes_on(view, found)
         };
-        let own = sessions.lookup(domain, tuple, view.meta.tcp_flags, view.now).filter(fits);
+        let own = sessions
+            .lookup(domain, tuple, view.meta.tcp_flags, view.now)
+            .filter(|found| !is_error(view.meta) && fits(found));
         let related = own.is_none();
         if let Some(found) = &own {
             self.follow(view, tuple, found);

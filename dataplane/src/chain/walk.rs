@@ -13,7 +13,7 @@ use crate::decision::{
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
 use crate::l3::{NeighbourAction, sanity};
-use crate::packet::{FragmentKind, L3, Meta, PacketFlags, protocol};
+use crate::packet::{self, FragmentKind, L3, Meta, PacketFlags, protocol};
 use crate::session::{Created, Found, NewSession, Refused, session_domain};
 
 use super::forward::LastWay;
@@ -159,7 +159,10 @@ impl Walker<'_> {
             }
         }
         path.reset(tuple.as_ref());
-        let quoted = crate::packet::embedded_tuple(packet, meta).map(Tuple::from);
+        // An ICMP error is judged by what it quotes, and that is not in the flow key. It is about what its receiver sent.
+        let cacheable = !packet::is_error(meta);
+        let own_packet = |quoted: &Tuple| tuple.is_some_and(|tuple| tuple.destination == quoted.source);
+        let quoted = packet::embedded_tuple(packet, meta).map(Tuple::from).filter(own_packet);
         if quoted.is_some() {
             path.quote(quoted);
         }
@@ -178,8 +181,6 @@ impl Walker<'_> {
             translations: Translations::none(),
             ways: &ways,
         };
-        // An ICMP error is judged by what it quotes, and that is not in the flow key; nor is whether it quotes enough.
-        let cacheable = !crate::packet::is_error(meta);
         let returned = if let Domain::Hop(hop) = scope.domain { Some(hop) } else { None };
         let relation = match returned {
             Some(hop) => self.relate_returned(hop, scope, &view, quoted.as_ref()),
@@ -326,10 +327,12 @@ impl Walker<'_> {
         };
         let Some(tuple) = view.tuple else { return Ok(classified(self)) };
         let sessions = &self.tables.sessions;
+        // An error belongs to no session by its own addresses: what other ICMP messages between the two opened says nothing of it.
+        let error = packet::is_error(view.meta);
         let own = |domain: Domain| {
             sessions
                 .lookup(domain, tuple, view.meta.tcp_flags, view.now)
-                .filter(|found| self.goes_on(view, found))
+                .filter(|found| !error && self.goes_on(view, found))
         };
         if let Some((found, segment)) = self.find(view, own)? {
             self.follow(view, tuple, &found);

@@ -24,13 +24,14 @@ pub fn is_icmp_error(v6: bool, icmp_type: u8) -> bool {
     if v6 { icmp_type < 128 } else { matches!(icmp_type, 3 | 4 | 5 | 11 | 12) }
 }
 
-/// Whether a packet is an ICMP or ICMPv6 error.
+/// Whether a packet is an ICMP or ICMPv6 error, whatever it quotes. A later fragment does not say so.
 pub fn is_error(meta: &Meta) -> bool {
-    match (meta.l3, meta.protocol) {
-        (L3::V4, protocol::ICMP) => is_icmp_error(false, meta.icmp_type),
-        (L3::V6, protocol::ICMPV6) => is_icmp_error(true, meta.icmp_type),
-        _ => false,
-    }
+    let v6 = match (meta.l3, meta.protocol) {
+        (L3::V4, protocol::ICMP) => false,
+        (L3::V6, protocol::ICMPV6) => true,
+        _ => return false,
+    };
+    meta.fragment != FragmentKind::Later && is_icmp_error(v6, meta.icmp_type)
 }
 
 /// The packet that `frame` quotes, if it is an ICMP error that quotes enough.

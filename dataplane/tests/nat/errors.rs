@@ -55,6 +55,43 @@ fn an_error_from_outside_quotes_what_the_sender_behind_sent() {
 }
 
 #[test]
+fn an_error_that_quotes_too_little_says_nothing_of_those_that_quote_enough() {
+    let mut lab = nat(ONE);
+    lab.inject("lan", &out(ALICE, SERVER).udp(5000, 53).build());
+    let (_, sent) = lab.take().remove(0);
+    let told = |quote: &[u8]| back(SERVER, "203.0.113.7").icmp(3, 3, [0; 4]).payload(quote);
+    assert_eq!(pass(&mut lab, "wan", &told(&sent[14..30])), NOTHING);
+    lab.inject("wan", &told(&sent[14..]).build());
+    let (port, error) = lab.take().remove(0);
+    assert_eq!((port.as_str(), quoted(&error).as_str()), ("lan", "10.1.0.2:5000 > 198.51.100.9:53"));
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_binding", 1)]));
+}
+
+#[test]
+fn an_error_is_about_what_it_quotes_whatever_else_the_two_say_to_each_other() {
+    // One-to-one: all of ICMP between the server and Alice is let pass, and makes a session of its own.
+    let rules = "snat = { from = \"10.1.0.2/32\", to = \"203.0.113.7\" }\ndnat = [{ to = \"203.0.113.7\", forward = \"10.1.0.2\" }]";
+    let mut lab = Lab::new(&format!("{}{INBOUND}", site(rules)));
+    lab.inject("lan", &out(ALICE, SERVER).udp(5000, 53).build());
+    let (_, sent) = lab.take().remove(0);
+    let timestamp = back(SERVER, "203.0.113.7").icmp(13, 0, [0; 4]).payload(&[0; 12]);
+    assert_eq!(pass(&mut lab, "wan", &timestamp).len(), 1);
+    let told = back(SERVER, "203.0.113.7").icmp(3, 4, [0, 0, 2, 0]).payload(&sent[14..]);
+    for _ in 0..2 {
+        lab.inject("wan", &told.build());
+        let (port, error) = lab.take().remove(0);
+        assert_eq!((port.as_str(), quoted(&error).as_str()), ("lan", "10.1.0.2:5000 > 198.51.100.9:53"));
+    }
+    // One about nothing that is known is hers too, and is no reason to treat the others as it.
+    let stray = icmp_error(back(SERVER, "203.0.113.7"), 3, 4, &back("203.0.113.7", SERVER).udp(9, 9));
+    assert_eq!(pass(&mut lab, "wan", &stray).len(), 1);
+    lab.inject("wan", &told.build());
+    let (_, error) = lab.take().remove(0);
+    assert_eq!(quoted(&error), "10.1.0.2:5000 > 198.51.100.9:53");
+    assert_eq!(lab.drops(), BTreeMap::new());
+}
+
+#[test]
 fn an_error_from_behind_does_not_show_who_is_there() {
     // RFC 5508 REQ-5 (c): from the external address, whoever behind it sent it.
     let rules = "dnat = [{ protocol = \"udp\", to = \"203.0.113.7\", to-port = 53, forward = \"10.1.0.2\", forward-port = 5353 }]";
