@@ -8,7 +8,7 @@ use crate::decision::{
     VrfId, Way, Ways,
 };
 use crate::l3::Target;
-use crate::packet::{FragmentKind, Meta, PacketFlags, hash, protocol};
+use crate::packet::{Meta, PacketFlags, hash, protocol};
 use crate::service::{External, ServiceFunction};
 use crate::session::{Found, opens};
 
@@ -106,8 +106,8 @@ impl Walker<'_> {
         if !self.hops(chain).any(|service| service.lets_in(&translation, remote)) {
             return Addressee::Nobody(DropReason::NatFiltered);
         }
-        let later = view.meta.fragment == FragmentKind::Later;
-        if tuple.protocol == protocol::TCP && !later && !opens(view.meta.tcp_flags) {
+        // A later fragment opens nothing: where its first one did, there is a session.
+        if tuple.protocol == protocol::TCP && !opens(view.meta.tcp_flags) {
             return Addressee::Nobody(DropReason::NatNoSession);
         }
         Addressee::Behind(translation, chain)

@@ -156,3 +156,24 @@ fn fragments_are_translated_like_their_first() {
     assert_eq!(sent.len(), 2);
     assert!(sent.iter().all(|(_, frame)| frame[26..30] == [203, 0, 113, 7]));
 }
+
+#[test]
+fn a_later_fragment_opens_no_tcp_connection() {
+    // RFC 5382 section 5: what is established lives for hours, so nothing gets there without a SYN.
+    let mut lab = nat(ONE);
+    let pieces = |packet: fn() -> Packet, from: u16, to: u16| {
+        let first = packet().identification(9).fragment(0, true).tcp(from, to).flags(ACK).payload(&[1; 12]);
+        [first, packet().identification(9).fragment(32, false).protocol(6).payload(&[2; 8])]
+    };
+    for piece in pieces(|| out(ALICE, SERVER), 5000, 80) {
+        assert_eq!(pass(&mut lab, "lan", &piece), NOTHING);
+    }
+    assert_eq!(bindings(&lab), NOTHING);
+    // Nor from outside, to a binding of hers.
+    assert_eq!(pass(&mut lab, "lan", &out(ALICE, SERVER).tcp(5000, 80).flags(SYN)).len(), 1);
+    for piece in pieces(|| back(SERVER, "203.0.113.7"), 81, 5000) {
+        assert_eq!(pass(&mut lab, "wan", &piece), NOTHING);
+    }
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_no_session", 4)]));
+    assert_eq!(lab.engine.snapshot().tables.sessions.counters().created, 1);
+}

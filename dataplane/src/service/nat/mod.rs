@@ -144,8 +144,8 @@ impl Nat {
         if source.mapping.is_none() && destination.is_none() {
             return Step::Continue;
         }
-        let later = flow.meta.fragment == FragmentKind::Later;
-        if tuple.protocol == protocol::TCP && !later && !opens(flow.meta.tcp_flags) {
+        // A later fragment opens nothing: where its first one did, there is a session.
+        if tuple.protocol == protocol::TCP && !opens(flow.meta.tcp_flags) {
             return Step::Drop(DropReason::NatNoSession);
         }
         if let Some(mapping) = destination {
