@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use crate::decision::{
     ChainId, Direction, Domain, DropReason, Edit, EndpointId, FlowView, Nanos, PathBuilder, ScopeId,
-    SessionId, Step, Translations, Tuple,
+    SessionId, Side, Step, Translations, Tuple,
 };
 use crate::flow::{Ops, Program, Rewrite};
 use crate::l2::Member;
@@ -411,8 +411,9 @@ impl Walker<'_> {
         };
         let settle = |translations: &Translations| {
             if let (Direction::Forward, IpAddr::V4(remote)) = (view.direction, tuple.destination) {
-                for translation in translations.iter() {
-                    translation.mapping.settle(Some(chain), remote);
+                // Whose destination it is has not sent anything.
+                for translation in translations.iter().filter(|known| known.side == Side::Source) {
+                    translation.mapping.settle(translation.rule, Some(chain), remote);
                 }
             }
         };

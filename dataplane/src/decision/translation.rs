@@ -14,7 +14,7 @@ pub type Transport = (Ipv4Addr, u16);
 /// One address binding of a translator (RFC 4787's mapping). It lives as long as a session holds it: when the last one
 /// lets go, its external port is given back.
 pub trait Mapping: Debug + Send + Sync {
-    /// Which rule made it: the same number for the same rule of the same service in every generation.
+    /// Which rule gave it to its last session: the same number for the same rule of the same service in every generation.
     fn rule(&self) -> u64;
 
     /// Behind the translator.
@@ -23,10 +23,14 @@ pub trait Mapping: Debug + Send + Sync {
     /// As the outside sees it.
     fn outside(&self) -> Transport;
 
-    /// A session of this chain holds it now, opened towards `remote`. Takes no lock: whoever calls may hold some.
-    fn settle(&self, chain: Option<ChainId>, remote: Ipv4Addr);
+    /// A session of this chain, opened by its owner towards `remote`, holds it by this rule now. Takes no lock: whoever calls may
+    /// hold some.
+    fn settle(&self, rule: u64, chain: Option<ChainId>, remote: Ipv4Addr);
 
-    /// Whether a session that holds it, or lately held it, was opened towards `remote`.
+    /// Its owner has sent to `remote`, though no session came of it.
+    fn note(&self, remote: Ipv4Addr);
+
+    /// Whether its owner has sent to `remote`.
     fn has_sent_to(&self, remote: Ipv4Addr) -> bool;
 }
 
@@ -48,7 +52,7 @@ pub struct Translation {
     pub mapping: Arc<dyn Mapping>,
     /// Which end.
     pub side: Side,
-    /// By which rule: as [`Mapping::rule`], which is that of the binding's first session.
+    /// By which rule: as [`Mapping::rule`], which is that of the binding's last session.
     pub rule: u64,
 }
 

@@ -90,6 +90,32 @@ fn a_translation_outlives_a_change_that_leaves_its_rule_and_no_other() {
 }
 
 #[test]
+fn a_binding_that_outlives_its_rule_is_that_of_the_rule_that_took_it_over() {
+    let rule = |from: &str| {
+        site(&format!(
+            "snat = {{ from = {from}, to = \"203.0.113.7\" }}\nfiltering = \"endpoint-independent\""
+        ))
+    };
+    let mut lab = Lab::new(&rule("[\"10.1.0.0/24\"]"));
+    let there = [SERVER, OTHER].map(|server| out(ALICE, server).udp(5000, 53));
+    for packet in &there {
+        pass(&mut lab, "lan", packet);
+    }
+    // More hosts, the same pool: her sessions begin anew one by one, and the binding passes from the old ones to the new.
+    lab.apply(&rule("[\"10.1.0.0/24\", \"10.3.0.0/24\"]"));
+    for packet in &there {
+        assert!(pass(&mut lab, "lan", packet)[0].starts_with("wan 203.0.113.7:5000 "));
+    }
+    lab.wait_ms(3_000);
+    assert_eq!(bindings(&lab), ["17 10.1.0.2:5000 203.0.113.7:5000"]);
+    assert_eq!(
+        pass(&mut lab, "wan", &back("198.51.100.77", "203.0.113.7").udp(9, 5000)),
+        ["lan 198.51.100.77:9 > 10.1.0.2:5000"]
+    );
+    assert_eq!(lab.drops(), BTreeMap::new());
+}
+
+#[test]
 fn a_masquerade_ends_when_its_address_is_weirs_no_more() {
     let text = site("snat = { to = \"masquerade\" }");
     let mut lab = Lab::new(&text);

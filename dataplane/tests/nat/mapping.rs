@@ -168,7 +168,7 @@ fn hosts_behind_the_translator_reach_each_other_by_their_external_addresses() {
     assert_eq!(pass(&mut lab, "lan", &syn), ["lan 203.0.113.7:5000 > 10.1.0.3:443"]);
     let answer = out(CAROL, "203.0.113.7").tcp(443, 5000).flags(SYN | ACK);
     assert_eq!(pass(&mut lab, "lan", &answer), ["lan 203.0.113.7:8443 > 10.1.0.2:5000"]);
-    // By bindings: each has sent to the other's external address, so each lets the other in.
+    // By bindings: whom Carol has not sent to, she does not let in.
     pass(&mut lab, "lan", &out(CAROL, "203.0.113.7").udp(7000, 6000));
     pass(&mut lab, "lan", &out(CAROL, SERVER).udp(7000, 6000));
     assert_eq!(pass(&mut lab, "lan", &out(ALICE, "203.0.113.7").udp(6000, 7000)), NOTHING);
@@ -177,4 +177,39 @@ fn hosts_behind_the_translator_reach_each_other_by_their_external_addresses() {
         BTreeMap::from([("nat_no_binding", 1), ("nat_filtered", 1)]),
         "Carol has not yet sent to her"
     );
+}
+
+#[test]
+fn two_hosts_behind_the_translator_get_through_to_each_other_once_both_have_sent() {
+    // RFC 4787 section 5: a host lets in whom it has sent to, though its packet was refused at the other end.
+    let mut lab = nat(ONE);
+    for (host, port) in [(ALICE, 6000), (CAROL, 7000)] {
+        assert_eq!(pass(&mut lab, "lan", &out(host, SERVER).udp(port, 53)).len(), 1);
+    }
+    let carol = out(CAROL, "203.0.113.7").udp(7000, 6000);
+    assert_eq!(pass(&mut lab, "lan", &carol), NOTHING, "Alice has not yet sent to her");
+    assert_eq!(
+        pass(&mut lab, "lan", &out(ALICE, "203.0.113.7").udp(6000, 7000)),
+        ["lan 203.0.113.7:6000 > 10.1.0.3:7000"]
+    );
+    // A drop is remembered until the next sweep.
+    lab.wait_ms(1100);
+    assert_eq!(pass(&mut lab, "lan", &carol), ["lan 203.0.113.7:7000 > 10.1.0.2:6000"]);
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_filtered", 1)]));
+}
+
+#[test]
+fn who_was_sent_to_by_a_host_behind_the_translator_has_not_sent_there() {
+    // The rule names them: each has the external source on its way to another interface too.
+    let one = "snat = { from = [\"10.1.0.0/24\", \"10.3.0.0/24\"], to = \"203.0.113.7\" }";
+    let mut lab = nat(&format!("{one}\nfiltering = \"endpoint-independent\""));
+    pass(&mut lab, "lan", &out(CAROL, SERVER).udp(7000, 53));
+    assert_eq!(
+        pass(&mut lab, "lan", &out(ALICE, "203.0.113.7").udp(6000, 7000)),
+        ["lan 203.0.113.7:6000 > 10.1.0.3:7000"]
+    );
+    lab.apply(&site(one));
+    let other = Packet::ethernet(HOST, DMZ).ipv4("10.3.0.2", "203.0.113.7").udp(8000, 7000);
+    assert_eq!(pass(&mut lab, "dmz", &other), NOTHING);
+    assert_eq!(lab.drops(), BTreeMap::from([("nat_filtered", 1)]));
 }

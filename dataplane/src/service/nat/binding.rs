@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::ports::Lease;
 use crate::decision::{ChainId, Mapping, Transport};
@@ -17,7 +17,8 @@ pub(super) const NO_CHAIN: u32 = u32::MAX;
 pub(super) struct Binding {
     pub(super) inside: Transport,
     pub(super) lease: Lease,
-    pub(super) rule: u64,
+    /// Of its last session, as the chain.
+    pub(super) rule: AtomicU64,
     pub(super) service: ServiceNumber,
     pub(super) chain: AtomicU32,
     pub(super) remotes: Remotes,
@@ -68,7 +69,7 @@ impl Remotes {
 }
 
 impl Binding {
-    /// The chain of the session that it was made for.
+    /// The chain of its last session.
     pub(super) fn chain(&self) -> Option<ChainId> {
         u16::try_from(self.chain.load(Ordering::Relaxed)).ok().map(ChainId)
     }
@@ -76,7 +77,7 @@ impl Binding {
 
 impl Mapping for Binding {
     fn rule(&self) -> u64 {
-        self.rule
+        self.rule.load(Ordering::Relaxed)
     }
 
     fn inside(&self) -> Transport {
@@ -87,10 +88,15 @@ impl Mapping for Binding {
         (self.lease.address.ip, self.lease.port)
     }
 
-    fn settle(&self, chain: Option<ChainId>, remote: Ipv4Addr) {
+    fn settle(&self, rule: u64, chain: Option<ChainId>, remote: Ipv4Addr) {
         self.lease.known.store(true, Ordering::Relaxed);
+        self.rule.store(rule, Ordering::Relaxed);
         let number = chain.map_or(NO_CHAIN, |chain| u32::from(chain.0));
         self.chain.store(number, Ordering::Relaxed);
+        self.remotes.add(remote);
+    }
+
+    fn note(&self, remote: Ipv4Addr) {
         self.remotes.add(remote);
     }
 

@@ -153,6 +153,10 @@ impl Nat {
             let translation = Translation { rule: mapping.rule(), mapping, side: Side::Destination };
             let IpAddr::V4(seen) = seen.unwrap_or(tuple.source) else { return Step::Continue };
             if !self.lets_in(&translation, seen) {
+                // Its sender lets in what comes back from there all the same (RFC 4787 section 5): so two of them get through.
+                if let (Some(mapping), IpAddr::V4(remote)) = (&source.mapping, tuple.destination) {
+                    mapping.note(remote);
+                }
                 return Step::Drop(DropReason::NatFiltered);
             }
             let (ip, port) = translation.mapping.inside();

@@ -56,7 +56,9 @@ impl Mapping for Forwarding {
         self.outside
     }
 
-    fn settle(&self, _: Option<ChainId>, _: Ipv4Addr) {}
+    fn settle(&self, _: u64, _: Option<ChainId>, _: Ipv4Addr) {}
+
+    fn note(&self, _: Ipv4Addr) {}
 
     fn has_sent_to(&self, _: Ipv4Addr) -> bool {
         true

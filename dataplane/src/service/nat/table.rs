@@ -317,7 +317,7 @@ impl NatTable {
         let binding = Arc::new(Binding {
             inside: request.inside,
             lease,
-            rule: request.rule,
+            rule: request.rule.into(),
             service: request.service,
             chain: AtomicU32::new(NO_CHAIN),
             remotes: Remotes::new(request.remote),
