@@ -57,9 +57,9 @@ impl NatTable {
     ) -> Option<R> {
         let Probable { vrf, pool, protocol, inside: (ip, port), reserved } = *probable;
         let address = pool.known(vrf, host)?;
-        let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, ip);
+        let reserved = |port: u16| reserved.for_another(address.ip, protocol, port, ip);
         let random = Inner::random(inside);
-        let wanted = Wanted { port, range: pool.ports, random, allowed: &allowed, owner: Owner::MIN };
+        let wanted = Wanted { port, range: pool.ports, random, reserved: &reserved, owner: Owner::MIN };
         Some(ask(address, space(protocol)?, &wanted))
     }
 }

@@ -127,13 +127,20 @@ impl Reserved {
         Self { entries }
     }
 
-    /// Whether a port belongs to somebody else than `host`.
-    pub(super) fn is_for_another(&self, ip: Ipv4Addr, ip_protocol: u8, port: u16, host: Ipv4Addr) -> bool {
-        self.entries.iter().any(|entry| {
+    /// If a port belongs to somebody else than `host`, the last one from it on that does.
+    pub(super) fn for_another(
+        &self,
+        ip: Ipv4Addr,
+        ip_protocol: u8,
+        port: u16,
+        host: Ipv4Addr,
+    ) -> Option<u16> {
+        let another = self.entries.iter().filter(|entry| {
             entry.ip == ip
                 && entry.protocol.is_none_or(|known| known == ip_protocol)
                 && (entry.ports.first..=entry.ports.last).contains(&port)
                 && entry.host != Some(host)
-        })
+        });
+        another.map(|entry| entry.ports.last).max()
     }
 }

@@ -93,8 +93,8 @@ pub(super) struct Wanted<'a> {
     pub(super) range: PortRange,
     /// Where the search begins (RFC 6056 section 3.3).
     pub(super) random: u16,
-    /// Whether a port of the range may be given.
-    pub(super) allowed: &'a dyn Fn(u16) -> bool,
+    /// Of a port that may not be given, the last one from there on that may not: they are passed over at once.
+    pub(super) reserved: &'a dyn Fn(u16) -> Option<u16>,
     /// Who will have it.
     pub(super) owner: Owner,
 }
@@ -260,7 +260,7 @@ impl Space {
     fn choose(&self, wanted: &Wanted<'_>) -> Option<u16> {
         let PortRange { first, last } = wanted.range;
         let port = wanted.port;
-        if (first..=last).contains(&port) && !self.is_taken(port) && (wanted.allowed)(port) {
+        if (first..=last).contains(&port) && !self.is_taken(port) && (wanted.reserved)(port).is_none() {
             return Some(port);
         }
         let parity = PARITY.get(usize::from(port & 1)).copied().unwrap_or(u64::MAX);
@@ -284,7 +284,7 @@ impl Space {
             return None;
         }
         let port = start - start % 64 + free.trailing_zeros() as u16;
-        (port <= last && (wanted.allowed)(port)).then_some(port)
+        (port <= last && (wanted.reserved)(port).is_none()).then_some(port)
     }
 
     /// A free port from `first` to `last` whose bit is in `mask`: the first from a random one on, round the end.
@@ -294,6 +294,15 @@ impl Space {
     }
 
     fn scan(&self, first: u16, last: u16, mask: u64, wanted: &Wanted<'_>) -> Option<u16> {
+        let mut port = self.first_free(first, last, mask)?;
+        while let Some(until) = (wanted.reserved)(port) {
+            port = self.first_free(until.max(port).checked_add(1)?, last, mask)?;
+        }
+        Some(port)
+    }
+
+    /// The first port from `first` to `last` that is neither handed out nor rests, and whose bit is in `mask`.
+    fn first_free(&self, first: u16, last: u16, mask: u64) -> Option<u16> {
         if first > last {
             return None;
         }
@@ -306,12 +315,8 @@ impl Space {
             if index == to {
                 free &= u64::MAX >> (63 - last % 64);
             }
-            while free != 0 {
-                let port = (index * 64) as u16 + free.trailing_zeros() as u16;
-                if (wanted.allowed)(port) {
-                    return Some(port);
-                }
-                free &= free - 1;
+            if free != 0 {
+                return Some((index * 64) as u16 + free.trailing_zeros() as u16);
             }
         }
         None

@@ -351,8 +351,8 @@ impl NatTable {
         let Request { pool, reserved, protocol, inside, .. } = *request;
         let random = Inner::random(hashes.1);
         let of = |address: &Arc<ExternalAddress>| {
-            let allowed = |port: u16| !reserved.is_for_another(address.ip, protocol, port, inside.0);
-            let wanted = Wanted { port: inside.1, range: pool.ports, random, allowed: &allowed, owner };
+            let reserved = |port: u16| reserved.for_another(address.ip, protocol, port, inside.0);
+            let wanted = Wanted { port: inside.1, range: pool.ports, random, reserved: &reserved, owner };
             address.lease(ports, &wanted)
         };
         if let Some(known) = known {

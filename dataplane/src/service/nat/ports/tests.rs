@@ -22,7 +22,7 @@ impl Lab {
     }
 
     fn lease(&self, port: u16, range: (u16, u16), random: u16) -> Option<Lease> {
-        self.lease_but(port, range, random, &|_| true)
+        self.lease_but(port, range, random, &|_| None)
     }
 
     fn lease_but(
@@ -30,10 +30,10 @@ impl Lab {
         port: u16,
         (first, last): (u16, u16),
         random: u16,
-        allowed: &dyn Fn(u16) -> bool,
+        reserved: &dyn Fn(u16) -> Option<u16>,
     ) -> Option<Lease> {
         let (range, owner) = (PortRange { first, last }, Self::owner(port));
-        let lease = self.address.lease(0, &Wanted { port, range, random, allowed, owner })?;
+        let lease = self.address.lease(0, &Wanted { port, range, random, reserved, owner })?;
         assert_eq!(self.address.owner(0, lease.port), Some(owner));
         Some(lease)
     }
@@ -90,10 +90,29 @@ fn a_port_that_somebody_knew_rests_and_one_that_nobody_knew_does_not() {
 #[test]
 fn ports_that_are_somebody_elses_are_passed_over() {
     let lab = Lab::new();
-    let allowed = |port: u16| port % 3 == 0;
-    let leases: Vec<Lease> = std::iter::from_fn(|| lab.lease_but(1500, (1400, 1600), 50, &allowed)).collect();
+    let reserved = |port: u16| (port % 3 != 0).then_some(port);
+    let leases: Vec<Lease> =
+        std::iter::from_fn(|| lab.lease_but(1500, (1400, 1600), 50, &reserved)).collect();
     assert_eq!(leases.len(), (1400..=1600).filter(|port| port % 3 == 0).count());
     assert!(leases.iter().all(|lease| lease.port % 3 == 0));
+}
+
+#[test]
+fn many_ports_that_are_somebody_elses_are_passed_over_at_once() {
+    let lab = Lab::new();
+    let asked = std::cell::Cell::new(0);
+    let reserved = |from: u16, to: u16| {
+        let asked = &asked;
+        move |port: u16| {
+            asked.set(asked.get() + 1);
+            (from..=to).contains(&port).then_some(to)
+        }
+    };
+    // An address whose ports are all forwarded, and one with a single free port at the very end.
+    assert!(lab.lease_but(5000, (1024, 65535), 9, &reserved(0, 65535)).is_none());
+    let lease = lab.lease_but(5001, (1024, 65535), 9, &reserved(1024, 65534)).unwrap();
+    assert_eq!(lease.port, 65535);
+    assert!(asked.get() < 30, "{} ports were looked at", asked.get());
 }
 
 /// What may happen.
