@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::bed::{ALICE, BOB, LAN, WAN, back, bridge, out, router, through};
+use common::bed::{ALICE, BOB, LAN, WAN, back, bridge, neighbour, out, routed, router, through};
 use common::{Lab, NOWHERE};
 use weir_dataplane::packet::builder::Packet;
 use weir_dataplane::packet::parse;
@@ -116,6 +116,35 @@ fn an_icmp_error_reaches_only_who_sent_what_it_quotes() {
     assert_eq!(lab.send("wan", &about(back(), &unknown[14..22])), NOWHERE, "it cannot be told whose");
     assert_eq!(lab.send("wan", &about(back(), &sent[14..])), ["lan"]);
     lab.expect_drops(&[("firewall_denied", 3)]);
+}
+
+#[test]
+fn an_icmp_error_is_about_what_stands_behind_the_quoted_extension_headers() {
+    // RFC 4890 section 4.3.1: packet too big is not to be dropped, also about a fragment.
+    let (alice, bob) = ("2001:db8:1::2", "2001:db8:2::2");
+    let bed = [
+        routed("lan", LAN, &["2001:db8:1::1/64"]),
+        routed("wan", WAN, &["2001:db8:2::1/64"]),
+        neighbour("lan", alice, ALICE),
+        neighbour("wan", bob, BOB),
+    ];
+    let firewall = OUT_ONLY.replace("10.1.0.0/24", "2001:db8:1::/64");
+    for build in [
+        (|packet: Packet| packet.udp(4000, 53)) as fn(Packet) -> Packet,
+        |packet| packet.extension(60, &[]).udp(4000, 53),
+        |packet| packet.identification(9).fragment(0, true).udp(4000, 53),
+    ] {
+        let mut lab = lab(&bed.concat(), &firewall);
+        let packet = build(Packet::ethernet(ALICE, LAN).ipv6(alice, bob)).payload(&[7; 1224]);
+        lab.inject("lan", &packet.build());
+        let (_, sent) = lab.take().remove(0);
+        let told = |quote: &[u8]| {
+            Packet::ethernet(BOB, WAN).ipv6(bob, alice).icmp(2, 0, [0, 0, 5, 0]).payload(quote)
+        };
+        assert_eq!(lab.send("wan", &told(&sent[14..600])), ["lan"]);
+        assert_eq!(lab.send("wan", &told(&sent[14..54])), NOWHERE, "cut before the ports");
+        lab.expect_drops(&[("firewall_denied", 1)]);
+    }
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub fn embedded_tuple(frame: &[u8], meta: &Meta) -> Option<Embedded> {
         let header = quoted.first_chunk::<40>()?;
         let source: [u8; 16] = header[8..24].try_into().ok()?;
         let destination: [u8; 16] = header[24..40].try_into().ok()?;
-        (source.into(), destination.into(), header[6], quoted.get(40..)?)
+        let (protocol, rest) = behind_extensions(header[6], quoted.get(40..)?)?;
+        (source.into(), destination.into(), protocol, rest)
     } else {
         let header = quoted.first_chunk::<20>()?;
         if u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0 {
@@ -53,7 +54,7 @@ pub fn embedded_tuple(frame: &[u8], meta: &Meta) -> Option<Embedded> {
         }
         let source = [header[12], header[13], header[14], header[15]];
         let destination = [header[16], header[17], header[18], header[19]];
-        let len = usize::from(header[0] & 15) * 4;
+        let len = Some(usize::from(header[0] & 15) * 4).filter(|len| *len >= 20)?;
         (source.into(), destination.into(), header[9], quoted.get(len..)?)
     };
     let (source_port, destination_port) = match protocol {
@@ -70,6 +71,24 @@ pub fn embedded_tuple(frame: &[u8], meta: &Meta) -> Option<Embedded> {
         _ => (0, 0),
     };
     Some(Embedded { source, destination, protocol, source_port, destination_port })
+}
+
+/// What stands behind the extension headers of a quoted IPv6 packet (RFC 8200 section 4), the first of which is a `next`, and its
+/// protocol. `None` in a later fragment, and where the quote ends before it.
+fn behind_extensions(mut next: u8, mut rest: &[u8]) -> Option<(u8, &[u8])> {
+    for _ in 0..super::MAX_EXTENSIONS {
+        let header = rest.first_chunk::<8>();
+        let len = match next {
+            0 | 43 | 60 => (usize::from(header?[1]) + 1) * 8,
+            51 => (usize::from(header?[1]) + 2) * 4,
+            44 if u16::from_be_bytes([header?[2], header?[3]]) & 0xfff8 != 0 => return None,
+            44 => 8,
+            _ => break,
+        };
+        next = header?[0];
+        rest = rest.get(len..)?;
+    }
+    Some((next, rest))
 }
 
 /// The identification that the fragments of one packet share; `None` for a whole packet.
