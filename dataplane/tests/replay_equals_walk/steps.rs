@@ -129,8 +129,22 @@ impl Step {
         (if time % 2 == 0 { "lan" } else { "wan" }, packet)
     }
 
+    /// What an ICMP error quotes of a packet: of some the first time too little to tell its ports.
+    fn quote(&self, packet: &Packet, time: usize) -> Vec<u8> {
+        let mut quote = packet.build_network();
+        if time == 0 && self.class & 2 != 0 {
+            quote.truncate(22);
+        }
+        quote
+    }
+
     /// A packet that a translator is asked about: from behind it, or to somebody whom it gave a port.
-    fn about_translation(&self, bindings: &Bindings, owners: &[Owner]) -> (&'static str, Packet) {
+    fn about_translation(
+        &self,
+        bindings: &Bindings,
+        owners: &[Owner],
+        time: usize,
+    ) -> (&'static str, Packet) {
         let finish = |packet: Packet| packet.ttl(self.ttl).traffic_class(self.class);
         let at = usize::from(self.variant ^ self.class).checked_rem(owners.len());
         let owner = at.map_or(NOBODY, |at| owners[at]);
@@ -180,12 +194,12 @@ impl Step {
                     _ => sent.udp(port, service),
                 };
                 let error = Packet::ethernet(VTEP, WAN).ipv4("10.2.0.3", outside).ttl(self.ttl);
-                ("wan", error.icmp(3, 3, [0; 4]).payload(&sent.build_network()))
+                ("wan", error.icmp(3, 3, [0; 4]).payload(&self.quote(&sent, time)))
             }
             _ => {
                 let came = replied(Packet::ethernet(HOST, LAN).ipv4(host, inside.0), inside.1);
                 let error = Packet::ethernet(HOST, LAN).ipv4(inside.0, host).ttl(self.ttl);
-                ("lan", error.icmp(3, 3, [0; 4]).payload(&came.build_network()))
+                ("lan", error.icmp(3, 3, [0; 4]).payload(&self.quote(&came, time)))
             }
         }
     }
@@ -256,7 +270,7 @@ impl Step {
                     _ => sent.udp(9, 9),
                 };
                 let error = routed(VTEP, WAN).ipv4(v4("10.2.0", self.class & 1), "10.1.0.2").ttl(self.ttl);
-                ("wan", error.icmp(3, 3, [0; 4]).payload(&quote.build_network()))
+                ("wan", error.icmp(3, 3, [0; 4]).payload(&self.quote(&quote, time)))
             }
             // To a neighbour that does not answer.
             18 => ("lan", finish(routed(HOST, LAN).ipv4("10.1.0.2", v4("10.1.0", 3)))),
@@ -271,7 +285,7 @@ impl Step {
             ),
             22 => ("right", finish(bridged().vlan(7).ipv6("2001:db8:5::1", "2001:db8:5::2"))),
             CONNECTION => self.connection(bindings, owners, time),
-            _ => self.about_translation(bindings, owners),
+            _ => self.about_translation(bindings, owners, time),
         };
         let mut frame = packet.build();
         match self.mutation {
