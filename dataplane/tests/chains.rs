@@ -119,6 +119,19 @@ fn an_icmp_error_reaches_only_who_sent_what_it_quotes() {
 }
 
 #[test]
+fn a_redirect_and_a_source_quench_belong_to_no_session() {
+    // RFC 6633 section 4; and a gateway beyond a firewall is nobody's next hop behind it.
+    let mut lab = lab(&router(), OUT_ONLY);
+    lab.inject("lan", &out().udp(4000, 53).payload(b"question").build());
+    let (_, sent) = lab.take().remove(0);
+    let told = |kind| back().icmp(kind, 0, [10, 2, 0, 9]).payload(&sent[14..]);
+    for (kind, passes) in [(3, true), (4, false), (5, false), (11, true), (12, true)] {
+        assert_eq!(lab.send("wan", &told(kind)).len(), usize::from(passes), "type {kind}");
+    }
+    lab.expect_drops(&[("firewall_denied", 2)]);
+}
+
+#[test]
 fn an_icmp_error_is_about_what_stands_behind_the_quoted_extension_headers() {
     // RFC 4890 section 4.3.1: packet too big is not to be dropped, also about a fragment.
     let (alice, bob) = ("2001:db8:1::2", "2001:db8:2::2");

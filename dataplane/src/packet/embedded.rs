@@ -34,12 +34,14 @@ pub fn is_error(meta: &Meta) -> bool {
     meta.fragment != FragmentKind::Later && is_icmp_error(v6, meta.icmp_type)
 }
 
-/// The packet that `frame` quotes, if it is an ICMP error that quotes enough.
+/// The packet that `frame` quotes, if it is an ICMP error that quotes enough. A redirect, and a source quench (RFC 6633), tell
+/// nothing of what became of a packet.
 pub fn embedded_tuple(frame: &[u8], meta: &Meta) -> Option<Embedded> {
-    if meta.fragment != FragmentKind::Whole || !is_error(meta) {
+    let v6 = meta.l3 == L3::V6;
+    let tells = is_error(meta) && (v6 || !matches!(meta.icmp_type, 4 | 5));
+    if meta.fragment != FragmentKind::Whole || !tells {
         return None;
     }
-    let v6 = meta.l3 == L3::V6;
     let quoted = frame.get(usize::from(meta.l4_offset) + 8..)?;
     let (source, destination, protocol, rest): (IpAddr, IpAddr, u8, &[u8]) = if v6 {
         let header = quoted.first_chunk::<40>()?;
