@@ -10,6 +10,7 @@ mod ids;
 mod lock;
 mod matcher;
 mod meter;
+mod openings;
 mod path;
 mod reason;
 mod rules;
@@ -27,6 +28,7 @@ pub use ids::{
 pub use lock::{Lock, Locked};
 pub use matcher::Matcher;
 pub use meter::{MeterCache, MeterSpec, MeterTable};
+pub use openings::{End, Openings};
 pub use path::{Edit, PathBuilder};
 pub use reason::{DropReason, Step, Verdict};
 pub use rules::{Rule, RuleSet, RulesShape, TreeShape};

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use weir_config::{HugePages, MacAddress};
 
 use super::strays::Strays;
-use crate::decision::{EndpointId, ScopeId, SessionId};
+use crate::decision::{End, EndpointId, ScopeId, SessionId};
 use crate::frame::{Plain, TableMemory};
 use crate::packet::FragmentKind;
 use crate::packet::checksum::Delta;
@@ -103,6 +103,15 @@ impl CompactKey {
     #[inline(always)]
     pub fn protocol(&self) -> u8 {
         (self.0[1] >> 48) as u8
+    }
+
+    /// Where the packet goes.
+    pub fn end(&self) -> End {
+        if self.0[1] & BRIDGED != 0 {
+            return End::NONE;
+        }
+        let port = u16::from_be((self.ports() >> 16) as u16);
+        End::new([self.0[0] >> 32, 0], self.protocol(), port)
     }
 
     fn ends(&self) -> [(Ipv4Addr, u16); 2] {

@@ -2,7 +2,7 @@
 //!
 //! Which of the three a packet's program is kept in follows from its scope and what it is ([`Place`]); no packet is looked for in two.
 
-use crate::decision::{SessionId, VrfId};
+use crate::decision::{End, SessionId, VrfId};
 
 use super::compact::{CompactEntry, CompactKey, CompactRewrite, CompactTable};
 use super::programs::{ProgramId, ProgramTable, Shared};
@@ -22,6 +22,17 @@ pub enum Place {
     Route(VrfId, u32),
 }
 
+impl Place {
+    /// Where the packet goes, as far as a session may vouch for it.
+    pub fn end(&self) -> End {
+        match self {
+            Self::Nowhere | Self::Route(..) => End::NONE,
+            Self::Whole(key, _) => key.end(),
+            Self::Compact(key, _) => key.end(),
+        }
+    }
+}
+
 /// What is cached for a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Cached {
@@ -31,7 +42,7 @@ pub struct Cached {
     pub rewrite: Rewrite,
     /// Generation of the snapshot that the program was compiled from.
     pub generation: u32,
-    /// Epoch of the forwarding tables at the walk or the last look-up.
+    /// Epoch of the forwarding tables at the walk or the last look-up; of what is dropped, also of the sessions that may vouch for it.
     pub epoch: u32,
 }
 

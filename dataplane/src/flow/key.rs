@@ -2,7 +2,7 @@
 
 use weir_config::MacAddress;
 
-use crate::decision::{FieldSet, ScopeId};
+use crate::decision::{End, FieldSet, ScopeId};
 use crate::packet::{FragmentKind, L3, Meta};
 
 /// A flow key of 64 bytes, one cache line.
@@ -137,6 +137,11 @@ impl FlowKey {
     /// The ingress scope.
     pub fn scope(&self) -> ScopeId {
         ScopeId(self.0[0] as u16)
+    }
+
+    /// Where the packet goes; meaningful if the mask keeps it, the protocol and the port.
+    pub fn end(&self) -> End {
+        End::new([self.0[6], self.0[7]], (self.0[0] >> 32) as u8, (self.0[1] >> 32) as u16)
     }
 
     /// Ethernet source; meaningful if the mask keeps it.

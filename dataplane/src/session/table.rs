@@ -10,7 +10,9 @@ use super::slots::{Content, FreeSlots, Session, Slot};
 use super::tcp::{SessionState, TIMEOUTS, Tracker, opens};
 use super::terms::{Created, Found, NewSession, Refused, SessionCounters, SessionEntry};
 use super::wheel::Wheel;
-use crate::decision::{ChainId, Direction, Domain, Lock, Nanos, SessionId, Translations, Tuple};
+use crate::decision::{
+    ChainId, Direction, Domain, End, Lock, Nanos, Openings, SessionId, Translations, Tuple,
+};
 use crate::packet::protocol;
 
 /// How many due sessions a creation looks at when the table is full.
@@ -33,6 +35,7 @@ pub struct SessionTable {
     capacity: usize,
     refused: AtomicU64,
     expired: AtomicU64,
+    openings: Openings,
 }
 
 impl SessionTable {
@@ -47,6 +50,7 @@ impl SessionTable {
             capacity,
             refused: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            openings: Openings::default(),
         }
     }
 
@@ -54,7 +58,9 @@ impl SessionTable {
     pub fn bytes_for(capacity: usize) -> usize {
         let slots = FreeSlots::slots_for(capacity);
         let free = size_of::<(Nanos, u32)>();
-        slots * (size_of::<Slot>() + free + size_of::<u32>()) + Index::bytes_for(2 * capacity)
+        slots * (size_of::<Slot>() + free + size_of::<u32>())
+            + Index::bytes_for(2 * capacity)
+            + Openings::BYTES
     }
 
     /// Where looking for a packet's session will begin: for asking the processor for it ahead of time.
@@ -87,6 +93,12 @@ impl SessionTable {
         self.lookup(domain, &quoted.reversed(), 0, now)
     }
 
+    /// Where sessions were opened lately.
+    #[inline(always)]
+    pub fn openings(&self) -> &Openings {
+        &self.openings
+    }
+
     /// Makes a session for a first packet. If another worker was first, that session is returned.
     ///
     /// # Errors
@@ -113,7 +125,12 @@ impl SessionTable {
             let result = self.insert(&mut new, &keys, now, &settle);
             // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
             let again = match result {
-                Ok(Created { new: true, .. }) => return result,
+                Ok(Created { new: true, id, .. }) => {
+                    for tuple in [new.forward, new.reply] {
+                        self.openings.opened(End::of(tuple), id);
+                    }
+                    return result;
+                }
                 _ if tried => false,
                 Ok(_) | Err(Refused::ReplyTaken) => {
                     let [forward, reply] = keys.each_ref().map(|key| self.displace(key, tcp_flags, now));

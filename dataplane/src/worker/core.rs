@@ -337,7 +337,7 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn keep(&self, program: &Program, session: SessionId, used: u32) -> bool {
         let idle = self.now_ms.wrapping_sub(used);
-        // Drops are decided about anew once a sweep: a session may vouch for the flow by now.
+        // Drops are decided about anew once a sweep, for what a session that is opened does not tell.
         if idle > FLOW_IDLE_MS || program.ops.contains(Ops::DROP) {
             return false;
         }

@@ -167,7 +167,7 @@ impl Core {
             let Some((shared, reason)) = shared.and_then(|shared| Some((shared, shared.drops()?))) else {
                 break;
             };
-            if entry.epoch != epoch || work.tag.turning() && shared.turns {
+            if entry.epoch != under.of_drop(epoch, key.end()) || work.tag.turning() && shared.turns {
                 break;
             }
             let len = if strip == 0 { frame.len() } else { usize::from(work.len) };

@@ -3,7 +3,7 @@
 use std::vec::Drain;
 
 use crate::chain::{Epochs, Walk, Walker};
-use crate::decision::{Domain, DropReason, PortId, ScopeId};
+use crate::decision::{Domain, DropReason, End, PortId, ScopeId};
 use crate::flow::{CompactKey, Known, Ops, Outcome, Place, Program, Quick, Replay, Slot, Stamp};
 use crate::frame::Frame;
 use crate::packet::plain::{self, PlainV4};
@@ -34,6 +34,12 @@ impl<'a> Under<'a> {
     pub(super) fn new(snapshot: &'a Snapshot) -> Self {
         let (generation, Epochs { bridged, others }) = (snapshot.generation as u32, snapshot.tables.epochs());
         Self { snapshot, replay: snapshot.replay(), generation, epoch: others, bridged }
+    }
+
+    /// The epoch of what is dropped on its way to `end`: a session that was opened since may vouch for it.
+    #[inline(always)]
+    pub(super) fn of_drop(&self, epoch: u32, end: End) -> u32 {
+        epoch ^ self.snapshot.tables.sessions.openings().last(end)
     }
 }
 
@@ -158,6 +164,7 @@ impl Core {
         if let Some(entry) = flows.compact.find_mut(hash, &key) {
             new = false;
             if let Some(shared) = flows.programs.get(entry.program) {
+                let epoch = if shared.drops().is_some() { under.of_drop(epoch, key.end()) } else { epoch };
                 let current = (shared.generation ^ under.generation) | (entry.epoch ^ epoch) == 0;
                 if current && !(work.tag.turning() & shared.turns) && !work.tag.is_odd() {
                     let bytes = frame.len();
@@ -234,7 +241,10 @@ impl Core {
         let watched = meta.tcp_flags & WATCHED != 0;
         let replay = &under.replay;
         if let Some((entry, rewrites)) = self.flows.whole.entry_and_rewrites(slot) {
-            let epoch = if *bridged { under.bridged } else { under.epoch };
+            let mut epoch = if *bridged { under.bridged } else { under.epoch };
+            if entry.program.ops.contains(Ops::DROP) {
+                epoch = under.of_drop(epoch, place.end());
+            }
             let current = entry.generation == under.generation && entry.epoch == epoch;
             let spent = is_spent(meta, &entry.program);
             if current && !spent && !(watched && entry.program.ops.contains(Ops::WATCH_TCP)) {
@@ -297,7 +307,9 @@ impl Core {
         self.last_way.get_mut().renew(*generation, snapshot.tables.epochs().others, self.now);
         let last_way = Some(&self.last_way).filter(|_| !self.no_short_cuts);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way };
-        let stamp = Stamp { generation: *generation, epoch, now_ms: self.now_ms };
+        let mut stamp = Stamp { generation: *generation, epoch, now_ms: self.now_ms };
+        // Read before anybody looks for a session.
+        let of_drop = under.of_drop(epoch, place.end());
         let watched = meta.tcp_flags & WATCHED != 0;
         let cached = if new { None } else { self.flows.get(place) };
         let right = cached.filter(|cached| {
@@ -306,6 +318,7 @@ impl Core {
         let mut known = None;
         if let Some(mut right) = right {
             let (program, rewrite) = (&mut right.program, &right.rewrite);
+            let epoch = if program.ops.contains(Ops::DROP) { of_drop } else { epoch };
             if right.epoch == epoch {
                 // It is no use of the next hop, which a flow in use keeps being asked for.
                 if !is_spent(&meta, program) {
@@ -333,6 +346,9 @@ impl Core {
                         let knows = meta.fragment == FragmentKind::Whole
                             || !scope.chained
                             || matches!(place, Place::Compact(..));
+                        if program.ops.contains(Ops::DROP) {
+                            stamp.epoch = of_drop;
+                        }
                         if cache && knows {
                             self.flows.put(place, &program, &rewrite, stamp, frame.len(), replay);
                             fresh = true;

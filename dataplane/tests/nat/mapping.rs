@@ -18,6 +18,26 @@ fn a_source_is_translated_and_its_replies_are_translated_back() {
 }
 
 #[test]
+fn what_came_before_the_binding_does_not_keep_the_answer_out() {
+    // Of whoever sends first, and whichever way it was refused: what is remembered of it ends with the session.
+    for filtering in ["endpoint-independent", "address-dependent", "address-and-port-dependent"] {
+        let mut lab = nat(&format!("{ONE}\nfiltering = \"{filtering}\""));
+        let answer = back(SERVER, "203.0.113.7").udp(53, 5000).payload(b"answer");
+        // The first packet ever sweeps the table.
+        assert_eq!(pass(&mut lab, "lan", &out(ALICE, SERVER).udp(1, 1)).len(), 1);
+        for _ in 0..3 {
+            assert_eq!(pass(&mut lab, "wan", &answer), NOTHING);
+        }
+        let sent = pass(&mut lab, "lan", &out(ALICE, SERVER).udp(5000, 53));
+        assert_eq!(sent, ["wan 203.0.113.7:5000 > 198.51.100.9:53"]);
+        for _ in 0..2 {
+            assert_eq!(pass(&mut lab, "wan", &answer), ["lan 198.51.100.9:53 > 10.1.0.2:5000"]);
+        }
+        assert_eq!(lab.drops(), BTreeMap::from([("nat_no_binding", 3)]));
+    }
+}
+
+#[test]
 fn a_connection_is_followed_from_its_handshake_to_its_end() {
     let mut lab = nat(ONE);
     let there = |flags| out(ALICE, SERVER).tcp(5000, 80).flags(flags).payload(b"x");

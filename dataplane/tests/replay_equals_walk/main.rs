@@ -50,8 +50,7 @@ fn compare(site: Site, steps: &[Step]) -> Result<(), TestCaseError> {
     let mut waited = false;
     for step in steps {
         for twin in [&mut warm, &mut cold] {
-            // Where replies are translated, a drop may be remembered until the next sweep though a session vouches for its flow by now.
-            twin.lab.wait_ms(if site.nat { step.wait.max(1100) } else { step.wait });
+            twin.lab.wait_ms(step.wait);
         }
         prop_assert_eq!(warm.take(), cold.take(), "timers of {:?}", step);
         for time in 0..step.packets() {
