@@ -151,8 +151,6 @@ impl HeldQueue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use weir_config::HugePages;
 
     use super::*;
@@ -162,12 +160,11 @@ mod tests {
     const NEIGHBOURS: u32 = 1024;
 
     #[test]
-    fn a_long_queue_is_filled_and_emptied_in_a_moment_and_in_order() {
+    fn a_long_queue_is_filled_and_emptied_in_order() {
         let capacity = NEIGHBOURS as usize * PER_NEIGHBOUR;
         let pool = FramePool::new(FrameMemory::map(capacity as u32 + 1, 2048, HugePages::Never).unwrap());
         let mut cache = FrameCache::new(pool.clone());
         let (mut queue, adjacencies) = (HeldQueue::new(capacity), AdjacencyTable::new(NEIGHBOURS as usize));
-        let begin = Instant::now();
         let origin = Origin::Originated(VrfId(0));
         for at in 0..capacity as u32 {
             let (frame, id) = (cache.alloc().unwrap(), AdjacencyId(at % NEIGHBOURS));
@@ -187,7 +184,6 @@ mod tests {
         let due = queue.take_due(&adjacencies, PATIENCE + 1);
         assert_eq!((due.len(), queue.len()), (capacity - PER_NEIGHBOUR, 0));
         due.into_iter().for_each(|(held, _)| cache.free(held.frame));
-        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         let frame = cache.alloc().unwrap();
         queue.hold(frame, Meta::default(), origin, AdjacencyId(0), 0).unwrap();
         queue.drain().for_each(|held| cache.free(held.frame));
