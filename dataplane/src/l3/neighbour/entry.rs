@@ -109,6 +109,8 @@ pub(super) struct Entry {
     pub(super) ip: IpAddr,
     pub(super) mac: Option<MacAddress>,
     pub(super) state: NeighbourState,
+    /// It had a MAC address once.
+    pub(super) heard: bool,
     /// The kernel owns the interface.
     pub(super) kernel: bool,
     /// When the state was entered.
@@ -138,6 +140,7 @@ impl Entry {
             ip,
             mac: None,
             state: NeighbourState::Incomplete,
+            heard: false,
             kernel: false,
             since: now,
             confirmed: now,

@@ -38,6 +38,12 @@ const SECOND: Nanos = 1_000_000_000;
 /// at it.
 pub const REUSE_AFTER: Nanos = 60 * SECOND;
 
+/// Neighbours that never answered may take this part of the table on one interface, and half of it on all: a scan of a subnet, which
+/// anybody may make, leaves room for the neighbours of others, and for those that ask for us (RFC 6583 section 6.2).
+const UNHEARD_SHARE: usize = 8;
+/// The share is at least this.
+const UNHEARD_LEAST: usize = 64;
+
 /// What has to be done for a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourAction {
@@ -118,6 +124,9 @@ struct Inner {
     /// Freed slots, oldest first, and when they were freed.
     freed: VecDeque<(Nanos, AdjacencyId)>,
     limit: usize,
+    /// Entries that never had a MAC address, by interface; and all.
+    unheard: HashMap<ScopeId, usize, ahash::RandomState>,
+    unheard_in_all: usize,
 }
 
 impl NeighbourTable {
@@ -137,6 +146,8 @@ impl NeighbourTable {
             due: BTreeSet::new(),
             freed: VecDeque::new(),
             limit: limit.min(adjacencies.capacity()),
+            unheard: HashMap::default(),
+            unheard_in_all: 0,
         };
         Self {
             adjacencies,
@@ -169,6 +180,10 @@ impl NeighbourTable {
             return self.point_to_point(&mut inner, interface.scope, ip, mac, now).map(|id| (id, None));
         }
         let Some(id) = inner.numbers.get(&(interface.scope, ip)).copied() else {
+            if inner.is_scanned(interface.scope) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(TableFull);
+            }
             let id = self.allocate(&mut inner, interface.scope, ip, now)?;
             self.adjacencies.touch(id, seconds(now));
             inner.entry(id).ok_or(TableFull)?.kernel = interface.kernel_neighbours;
@@ -359,6 +374,8 @@ impl NeighbourTable {
         if let Some(slot) = inner.slots.get_mut(id.index()) {
             *slot = Some(Entry::new(scope, ip, now));
         }
+        *inner.unheard.entry(scope).or_default() += 1;
+        inner.unheard_in_all += 1;
         inner.due.insert((Nanos::MAX, id));
         self.adjacencies.set(id, Link::Unresolved);
         Ok(id)
@@ -368,6 +385,9 @@ impl NeighbourTable {
         let Some(entry) = inner.slots.get_mut(id.index()).and_then(Option::take) else { return };
         inner.due.remove(&(entry.due, id));
         inner.numbers.remove(&(entry.scope, entry.ip));
+        if !entry.heard {
+            inner.no_more_unheard(entry.scope);
+        }
         inner.freed.push_back((now, id));
         self.adjacencies.set(id, Link::Unresolved);
     }
@@ -376,6 +396,24 @@ impl NeighbourTable {
 impl Inner {
     fn entry(&mut self, id: AdjacencyId) -> Option<&mut Entry> {
         self.slots.get_mut(id.index())?.as_mut()
+    }
+
+    /// Whether so many neighbours of an interface, or of all, never answered that no more are asked for.
+    fn is_scanned(&self, scope: ScopeId) -> bool {
+        let share = |part: usize| (self.limit / part).max(UNHEARD_LEAST);
+        let here = self.unheard.get(&scope).copied().unwrap_or_default();
+        here >= share(UNHEARD_SHARE) || self.unheard_in_all >= share(2)
+    }
+
+    /// A neighbour of an interface was heard of for the first time, or is gone without.
+    fn no_more_unheard(&mut self, scope: ScopeId) {
+        self.unheard_in_all = self.unheard_in_all.saturating_sub(1);
+        if let Some(here) = self.unheard.get_mut(&scope) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                self.unheard.remove(&scope);
+            }
+        }
     }
 
     /// The oldest freed slot that rested long enough, else one that was never used.

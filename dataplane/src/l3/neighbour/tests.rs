@@ -189,6 +189,49 @@ fn a_full_table_refuses_and_counts() {
     assert!(table.resolve(&port(), ip(9), T0).is_ok(), "a known neighbour stays usable");
 }
 
+/// RFC 6583: anybody may have weir ask for every address of a subnet.
+#[test]
+fn a_scan_leaves_room_for_those_who_answer_and_for_other_interfaces() {
+    let table = table(1024);
+    let mut other = port();
+    other.scope = ScopeId(SCOPE.0 + 1);
+    let address = |number: u32| IpAddr::V4(Ipv4Addr::from(0x0a01_0100 + number));
+    let known = reachable(&table);
+    let scan = |interface: &Interface, at: Nanos| {
+        (0..2000).filter(|n| table.resolve(interface, address(*n), at).is_ok()).count()
+    };
+    assert_eq!(scan(&port(), T0), 128, "an eighth");
+    assert_eq!(table.resolve(&port(), address(3000), T0), Err(TableFull));
+    assert_eq!(table.resolve(&port(), ip(9), T0).map(|(id, _)| id), Ok(known), "who is known stays");
+    assert_eq!(
+        table.learn(SCOPE, address(3000), MAC, Learned::Request, T0),
+        Learning::Created,
+        "who asks is learned"
+    );
+    // Whoever answers makes room for one more, and does not take it again when it is silent later.
+    table.learn(SCOPE, address(0), MAC, Learned::Reply, T0);
+    assert!(table.resolve(&port(), address(3001), T0).is_ok());
+    assert_eq!(table.resolve(&port(), address(3002), T0), Err(TableFull));
+    assert!(table.forget(SCOPE, address(0), T0));
+    assert_eq!(table.resolve(&port(), address(3002), T0), Err(TableFull));
+    assert!(table.forget(SCOPE, address(1), T0));
+    assert!(table.resolve(&port(), address(3002), T0).is_ok());
+    // Others have theirs; all scans together leave half of the table.
+    assert_eq!(scan(&other, T0), 128);
+    for scope in 2..9 {
+        other.scope = ScopeId(SCOPE.0 + scope);
+        scan(&other, T0);
+    }
+    let unheard = table.entries(T0).iter().filter(|entry| entry.mac.is_none()).count();
+    assert_eq!(unheard, 512);
+    // Nobody goes on asking: nothing stays.
+    for second in 1..200 {
+        table.tick(T0 + second * SECOND, &mut |_| {});
+    }
+    assert!(table.entries(T0).iter().all(|entry| entry.mac.is_some()));
+    assert_eq!(scan(&port(), T0 + 200 * SECOND), 128);
+}
+
 /// RFC 826: who asks for us is remembered, to answer at once; it is not confirmed yet.
 #[test]
 fn a_request_makes_a_stale_entry() {

@@ -142,6 +142,11 @@ impl NeighbourTable {
     ) {
         let Some(entry) = inner.entry(id) else { return };
         entry.mac = Some(mac);
+        let (scope, first) = (entry.scope, !std::mem::replace(&mut entry.heard, true));
+        if first {
+            inner.no_more_unheard(scope);
+        }
+        let Some(entry) = inner.entry(id) else { return };
         entry.failures = 0;
         if state != NeighbourState::Stale {
             entry.confirmed = now;
