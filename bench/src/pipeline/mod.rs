@@ -60,9 +60,9 @@ pub(crate) struct Args {
     /// Measure the hostile mix (truncated, options, fragments, bad sums) too
     #[arg(long)]
     hostile: bool,
-    /// Write the record: machine, commit, every repeat
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Write the record: machine, commit, every repeat; to standard output, and nothing else there, without FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
     /// Draw the results (SVG)
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -179,13 +179,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         let (t0, costs) = peers.costs();
         result.compare(t0, peers.huge(), &costs);
     }
-    if let Some(path) = &args.json {
-        record::write(path, &result)?;
-    }
     if let Some(path) = &args.plot {
         report::plot(path, &result)?;
     }
-    record::say(&report::table(&result))
+    if record::save(args.json.as_ref(), &result)? { Ok(()) } else { record::say(&report::table(&result)) }
 }
 
 #[cfg(test)]

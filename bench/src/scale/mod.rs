@@ -26,9 +26,9 @@ pub(crate) struct Args {
     /// The core to run on [default: the last one of the affinity mask]
     #[arg(long, value_name = "N")]
     core: Option<usize>,
-    /// Write the record: machine, commit, every repeat
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Write the record: machine, commit, every repeat; to standard output, and nothing else there, without FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
     /// Draw one plot for each axis into this folder
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
@@ -198,13 +198,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         }
     }
     let result = Record { machine, lines };
-    if let Some(path) = &args.json {
-        record::write(path, &result)?;
-    }
     if let Some(folder) = &args.plots {
         result.plot(folder)?;
     }
-    record::say(&result.text())
+    if record::save(args.json.as_ref(), &result)? { Ok(()) } else { record::say(&result.text()) }
 }
 
 impl Record {

@@ -168,12 +168,5 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     if let Some(folder) = &args.plot {
         result.plot(folder)?;
     }
-    match &args.json {
-        Some(Some(path)) => record::write(path, &result)?,
-        Some(None) => {
-            return record::say(&serde_json::to_string_pretty(&result).map_err(|error| error.to_string())?);
-        }
-        None => {}
-    }
-    record::say(&result.text())
+    if record::save(args.json.as_ref(), &result)? { Ok(()) } else { record::say(&result.text()) }
 }

@@ -78,7 +78,7 @@ impl Peers {
         if OVS.iter().any(|name| peers.captures.contains_key(name)) {
             match Ovs::start(core) {
                 Ok(ovs) => peers.ovs = Some(ovs),
-                Err(error) => record::say(&format!("without Open vSwitch: {error}"))?,
+                Err(error) => record::remark(&format!("without Open vSwitch: {error}")),
             }
         }
         Ok(peers)
