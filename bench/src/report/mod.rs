@@ -67,12 +67,13 @@ fn section(kind: &str, from: &Path) -> Result<String, String> {
     }
 }
 
-/// When, of which code and on which machine.
+/// When, of which code, how to tell whether that is today's, and on which machine.
 fn origin(machine: &Machine) -> String {
     format!(
-        "{}, commit {}: {} ({} cores), time-stamp counter {:.3} GHz, Linux {}, load {}, {}",
+        "{}, commit {} (`git diff --stat {} -- dataplane config bench` lists what has changed since): {} ({} cores), time-stamp counter {:.3} GHz, Linux {}, load {}, {}",
         machine.date.split('T').next().unwrap_or_default(),
         machine.short_commit(),
+        machine.commit.get(..12).unwrap_or(&machine.commit),
         machine.cpu,
         machine.cpus,
         machine.tsc_ghz,
