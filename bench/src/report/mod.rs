@@ -1,13 +1,14 @@
 //! Writes records' figures into the pages that show them, between markers, so that nobody copies figures by hand.
 //!
 //! ```text
-//! <!-- weir-bench report: summary -->      or `figures`: every column; `dpdk`; `wire`
+//! <!-- weir-bench report: summary -->      or `figures`: every column; `tables`; `dpdk`; `wire`
 //! …
 //! <!-- end of report -->
 //! ```
 
 mod dpdk;
 mod pipeline;
+mod tables;
 mod wire;
 
 use std::fmt::Write as _;
@@ -22,7 +23,7 @@ const END: &str = "<!-- end of report -->";
 /// Write records' figures into Markdown pages, between their markers
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder of the records pipeline.json, dpdk.json and wire.json; those that no page shows need not be there
+    /// The folder of the records pipeline.json, tables.json, dpdk.json and wire.json; those that no page shows need not be there
     #[arg(long, value_name = "FOLDER")]
     from: PathBuf,
     /// The pages
@@ -61,9 +62,10 @@ fn section(kind: &str, from: &Path) -> Result<String, String> {
     match kind {
         "summary" => Ok(pipeline::summary(&record::read(&from.join("pipeline.json"))?)),
         "figures" => Ok(pipeline::figures(&record::read(&from.join("pipeline.json"))?)),
+        "tables" => Ok(tables::figures(&record::read(&from.join("tables.json"))?)),
         "dpdk" => Ok(dpdk::figures(&record::read(&from.join("dpdk.json"))?)),
         "wire" => Ok(wire::figures(&record::read(&from.join("wire.json"))?)),
-        _ => Err(format!("there is no report {kind:?}: it is summary, figures, dpdk or wire")),
+        _ => Err(format!("there is no report {kind:?}: it is summary, figures, tables, dpdk or wire")),
     }
 }
 
@@ -131,6 +133,10 @@ mod tests {
         let record: crate::dpdk::Record = record::read(&records().join("dpdk.json")).unwrap();
         let cases = record.results.iter().filter(|line| line.program == "weir").count();
         assert_eq!(rows(&dpdk::figures(&record)), 2 + cases);
+        let record: crate::tables::report::Record = record::read(&records().join("tables.json")).unwrap();
+        let shown =
+            record.tables.iter().filter(|t| t.table != "rules" || t.variant.starts_with("acl")).count();
+        assert_eq!(rows(&tables::figures(&record)), 4 * 2 + shown + record.peers.len());
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 mod fib;
 mod flow;
-mod peers;
-mod report;
+pub(crate) mod peers;
+pub(crate) mod report;
 mod routes;
 mod rules;
 
@@ -118,7 +118,11 @@ impl Args {
             repeats: self.repeats.unwrap_or(if self.quick { 3 } else { 11 }).max(1),
             lookups: if self.quick { 1 << 17 } else { 1 << 20 },
             routes: sizes(&[1_000, 10_000, 100_000, 1_000_000]),
-            flows: sizes(&[1_000, 10_000, 100_000, 1_000_000, 10_000_000]),
+            flows: sizes(match self.peers {
+                // One table has as many entries as the peer's, so that they can be compared.
+                true => &[1_000, 10_000, 100_000, peers::HASHED, 1_000_000, 10_000_000],
+                false => &[1_000, 10_000, 100_000, 1_000_000, 10_000_000],
+            }),
             rules: sizes(&[10, 100, 1_000, 10_000, 100_000]),
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use weir_config::{Match, PortRange};
 
 use super::{Args, Effort, SEED, What};
@@ -18,6 +18,8 @@ use crate::rules::{Kind, input};
 const MEMORY: usize = 900;
 /// How long a test may take.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Entries of the table that `hash_perf_autotest` makes: 2^19 places, three quarters of them taken.
+pub(super) const HASHED: usize = (1 << 19) * 3 / 4;
 /// DPDK's hash table.
 const HASH: &str = "DPDK rte_hash";
 /// Packets that DPDK classifies in one call.
@@ -26,14 +28,14 @@ const STEP: usize = 64;
 const MOST_RULES: usize = 10_000;
 
 /// A figure of a peer.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct PeerFigure {
-    pub(super) peer: String,
-    pub(super) what: String,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PeerFigure {
+    pub(crate) peer: String,
+    pub(crate) what: String,
     /// Entries of its table.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// Cycles an operation: the median of the runs.
-    pub(super) cycles: f64,
+    pub(crate) cycles: f64,
     /// Each run's.
     pub(super) runs: Vec<f64>,
     pub(super) note: String,
@@ -118,8 +120,7 @@ fn hash(text: &str) -> Result<Vec<Found>, String> {
     });
     let row = row.ok_or_else(|| missing(name, "the row of keys of 16 bytes", text))?;
     let cell = |at: usize| row.get(at).and_then(|cell| cell.parse().ok()).unwrap_or(f64::NAN);
-    // The test's own table: 2^19 places, three quarters of them taken.
-    let size = (1 << 19) * 3 / 4;
+    let size = HASHED;
     let beside = |figure| Some(("flow", "IPv4".to_owned(), figure));
     Ok(vec![
         ("add", size, cell(1), beside("insert")),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::peers::PeerFigure;
 use crate::common::machine::Machine;
@@ -12,44 +12,49 @@ use crate::common::record::round;
 use crate::common::stats::Summary;
 
 /// A whole run.
-#[derive(Debug, Serialize)]
-pub(super) struct Record {
-    pub(super) machine: Machine,
-    pub(super) tables: Vec<Table>,
-    pub(super) peers: Vec<PeerFigure>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) machine: Machine,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) peers: Vec<PeerFigure>,
 }
 
 /// One table of one size.
-#[derive(Debug, Serialize)]
-pub(super) struct Table {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Table {
     /// `fib`, `flow`, `rules`.
-    pub(super) table: String,
+    pub(crate) table: String,
     /// What is the same for all its sizes: the family, the kind of rules.
-    pub(super) variant: String,
+    pub(crate) variant: String,
     /// Routes, flows or rules.
-    pub(super) size: usize,
+    pub(crate) size: usize,
     /// What the table was compiled into.
     pub(super) structure: String,
     /// Which pages it got.
     pub(super) pages: String,
     /// In memory.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// Milliseconds to build it.
     pub(super) build_ms: f64,
-    pub(super) figures: Vec<Figure>,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// One operation.
-#[derive(Debug, Serialize)]
-pub(super) struct Figure {
-    pub(super) what: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    pub(crate) what: String,
     /// Ticks of the time-stamp counter an operation.
-    pub(super) cycles: Summary,
+    pub(crate) cycles: Summary,
     /// Each repeat, in ticks an operation.
     pub(super) repeats: Vec<f64>,
 }
 
 impl Figure {
+    /// Whether it changes the table.
+    pub(crate) fn changes(&self) -> bool {
+        ["add", "delete", "insert"].contains(&self.what.as_str())
+    }
+
     /// Of repeats, the first of which warmed up.
     pub(super) fn new(what: &str, repeats: Vec<f64>) -> Self {
         let repeats: Vec<f64> = repeats.into_iter().skip(1).map(|ticks| round(ticks, 2)).collect();
@@ -84,6 +89,14 @@ impl Record {
                 table.build_ms, table.structure, table.pages
             );
         }
+        let _ = writeln!(text, "\nchanges, millions a second");
+        for table in self.tables.iter().filter(|table| table.figures.iter().any(Figure::changes)) {
+            let _ = write!(text, "{:<12}{:>10}", format!("{} {}", table.table, table.variant), table.size);
+            for figure in table.figures.iter().filter(|figure| figure.changes()) {
+                let _ = write!(text, "  {} {:.2}", figure.what, self.millions_a_second(figure));
+            }
+            text.push('\n');
+        }
         if !self.peers.is_empty() {
             let _ = writeln!(text, "\npeers, in the same run (each before and after)");
         }
@@ -105,11 +118,17 @@ impl Record {
         text
     }
 
-    /// Our figure that a peer's is comparable to: of the table of the nearest size.
-    fn beside(&self, peer: &PeerFigure) -> Option<(f64, &Table)> {
+    /// How often a second an operation can be done.
+    pub(crate) fn millions_a_second(&self, figure: &Figure) -> f64 {
+        self.machine.tsc_ghz * 1e3 / figure.cycles.median
+    }
+
+    /// Our figure that a peer's is comparable to: of the table of the nearest size, by the ratio.
+    pub(crate) fn beside(&self, peer: &PeerFigure) -> Option<(f64, &Table)> {
         let (table, variant, what) = peer.beside.as_ref()?;
         let of_kind = self.tables.iter().filter(|t| &t.table == table && t.variant.starts_with(&**variant));
-        let nearest = of_kind.min_by_key(|t| t.size.abs_diff(peer.size))?;
+        let ratio = |t: &&Table| (t.size.max(1) as f64 / peer.size.max(1) as f64).ln().abs();
+        let nearest = of_kind.min_by(|a, b| ratio(a).total_cmp(&ratio(b)))?;
         let figure = nearest.figures.iter().find(|figure| &figure.what == what)?;
         Some((figure.cycles.median, nearest))
     }
