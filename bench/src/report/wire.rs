@@ -35,6 +35,7 @@ struct SelfTest {
 struct Device {
     name: String,
     throughput: Vec<Throughput>,
+    bounded_by_generator: bool,
     latency: Vec<Latency>,
     cpu_while_idle: Option<f64>,
 }
@@ -44,6 +45,16 @@ struct Throughput {
     goal: Goal,
     bounds: Bounds,
     conditional_throughput: Option<f64>,
+    regular: bool,
+}
+
+impl Throughput {
+    /// What keeps it from being a finding.
+    fn remarks(&self, device: &Device) -> String {
+        let bounded = device.bounded_by_generator.then_some("bounded by the generator");
+        let irregular = (!self.regular).then_some("irregular");
+        bounded.into_iter().chain(irregular).collect::<Vec<_>>().join(", ")
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,6 +71,9 @@ struct Bounds {
 #[derive(Debug, Deserialize)]
 struct Latency {
     load: String,
+    rate: f64,
+    sent: u64,
+    lost: u64,
     ns: Percentiles,
     hiccups_ns: Percentiles,
 }
@@ -87,25 +101,31 @@ pub(super) fn figures(record: &Record) -> String {
         );
     }
     text.push_str(
-        "\n| throughput, Mpps | loss | conditional throughput | lower bound | upper bound |\n\
-         | --- | ---: | ---: | ---: | ---: |\n",
+        "\n| throughput, Mpps | loss | conditional throughput | lower bound | upper bound | |\n\
+         | --- | ---: | ---: | ---: | ---: | --- |\n",
     );
     for device in &record.devices {
         for result in &device.throughput {
             let _ = writeln!(
                 text,
-                "| {} | {} % | {} | {} | {} |",
+                "| {} | {} % | {} | {} | {} | {} |",
                 device.name,
                 number(Some(result.goal.loss_ratio * 100.0), 1),
                 millions(result.conditional_throughput),
                 millions(result.bounds.lower),
                 millions(result.bounds.upper),
+                result.remarks(device),
             );
         }
     }
+    if record.devices.iter().any(|device| device.throughput.iter().any(|result| !result.regular)) {
+        text.push_str(
+            "\nIrregular: the trials were used up before both bounds were known as closely as the goal wants.\n",
+        );
+    }
     text.push_str(
-        "\n| latency, µs | load | p50 | p99 | the machine's stalls, p99 | of a core while nothing is sent |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: |\n",
+        "\n| latency, µs | load | kpps | lost | p50 | p99 | the machine's stalls, p99 | of a core while nothing is sent |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for device in &record.devices {
         for latency in &device.latency {
@@ -113,9 +133,11 @@ pub(super) fn figures(record: &Record) -> String {
             let cpu = device.cpu_while_idle.filter(|_| idle).map(|cpu| format!("{:.0} %", cpu * 100.0));
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
                 device.name,
                 latency.load,
+                number(Some(latency.rate / 1e3), 1),
+                lost(latency),
                 micros(latency.ns.p50),
                 micros(latency.ns.p99),
                 micros(latency.hiccups_ns.p99),
@@ -132,6 +154,14 @@ pub(super) fn figures(record: &Record) -> String {
     }
     text.push('\n');
     text
+}
+
+/// The part of the packets that did not arrive, if there is one.
+fn lost(latency: &Latency) -> String {
+    match latency.lost {
+        0 => "0".to_owned(),
+        lost => format!("{:.2} %", lost as f64 * 100.0 / latency.sent.max(1) as f64),
+    }
 }
 
 fn millions(rate: Option<f64>) -> String {

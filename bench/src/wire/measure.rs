@@ -58,6 +58,8 @@ pub(crate) struct Latency {
     pub(crate) repeats: Vec<Outcome>,
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
+    #[serde(skip)]
+    pub(crate) stalls: Histogram<u64>,
 }
 
 impl Latency {
@@ -72,6 +74,7 @@ impl Latency {
             hiccups_ns: Percentiles::of(hiccups),
             repeats: repeats.to_vec(),
             histogram,
+            stalls: hiccups.clone(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path as FilePath;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::deck::Deck;
@@ -141,20 +140,26 @@ impl Report {
         self.plot(directory)
     }
 
-    fn histograms(&self) -> Vec<(String, &Histogram<u64>)> {
+    /// Every latency with its name.
+    fn latencies(&self) -> Vec<(String, &Latency)> {
         let own = self.self_test.iter().filter_map(|own| own.idle.as_ref());
-        let own = own.map(|idle| ("self-test-idle".to_owned(), &idle.histogram));
+        let own = own.map(|idle| ("self-test-idle".to_owned(), idle));
         let devices = self.devices.iter().flat_map(|device| {
             device.latency.iter().map(|latency| {
                 let load = latency.load.replace(" %", "");
-                (format!("{}-{load}", device.name), &latency.histogram)
+                (format!("{}-{load}", device.name), latency)
             })
         });
         own.chain(devices).collect()
     }
 
+    /// Each histogram of latencies, and behind it that of the machine's stalls meanwhile.
     fn save_latencies(&self, directory: &FilePath) -> Result<(), String> {
-        let histograms = self.histograms();
+        let latencies = self.latencies();
+        let both = latencies.iter().flat_map(|(name, latency)| {
+            [(name.clone(), &latency.histogram), (format!("{name}-stalls"), &latency.stalls)]
+        });
+        let histograms: Vec<_> = both.collect();
         for (name, histogram) in &histograms {
             latency::write_hgrm(&directory.join(format!("{name}.hgrm")), histogram)?;
         }
@@ -162,9 +167,14 @@ impl Report {
     }
 
     fn plot(&self, directory: &FilePath) -> Result<(), String> {
-        let series: Vec<_> = self
-            .histograms()
-            .into_iter()
+        let latencies = self.latencies();
+        let mut stalls = latency::histogram();
+        for (_, latency) in &latencies {
+            let _ = stalls.add(&latency.stalls);
+        }
+        let all = latencies.iter().map(|(name, latency)| (name.clone(), &latency.histogram));
+        let series: Vec<_> = all
+            .chain([("the machine's stalls".to_owned(), &stalls)])
             .map(|(name, histogram)| Series { name, points: latency::curve(histogram) })
             .collect();
         let about = LinePlot {
