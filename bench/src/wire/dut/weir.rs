@@ -97,4 +97,31 @@ mod tests {
             assert!(loaded.is_ok(), "{loaded:?}");
         }
     }
+
+    /// The TOML blocks of docs/benchmarking.md.
+    fn documented() -> Vec<String> {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/benchmarking.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```"));
+        blocks.map(|(block, _)| block.to_owned()).collect()
+    }
+
+    #[test]
+    fn what_the_page_has_other_generators_send_has_a_route_in_its_configuration() {
+        let text = documented().into_iter().find(|block| block.contains("[port.near]")).unwrap();
+        let config = weir_config::load_str("page.toml", &text).unwrap().config;
+        let routes: Vec<_> = config.vrfs.values().flat_map(|vrf| &vrf.routes).collect();
+        // pktgen's first and last, and those of T-Rex's stl/bench.py.
+        for to in ["198.19.64.1", "198.19.64.250", "48.0.0.0", "48.0.255.255"] {
+            let to: std::net::IpAddr = to.parse().unwrap();
+            assert!(routes.iter().any(|route| route.prefix.contains(&to)), "no route to {to}: {routes:?}");
+        }
+    }
+
+    #[test]
+    fn the_streams_on_the_page_can_be_sent() {
+        let text = documented().into_iter().find(|block| block.contains("[stream.web]")).unwrap();
+        let streams = crate::wire::stream::parse(&text).unwrap();
+        assert_eq!(crate::wire::deck::Deck::of_streams(&streams).unwrap().streams.len(), 2);
+    }
 }
