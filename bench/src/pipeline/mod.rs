@@ -111,7 +111,7 @@ impl Args {
 pub(crate) fn count(name: &str, packets: usize) -> Result<u64, String> {
     let setup = Setup { lengths: Lengths::Fixed(64), order: None, source: Mode::Inplace, inputs: 1024 };
     let (of, hostile) = name.strip_suffix(HOSTILE).map_or((name, false), |of| (of, true));
-    let workload = workload::counted().into_iter().find(|workload| workload.name == of);
+    let workload = workload::ALL.iter().find(|workload| workload.name == of);
     let workload = workload.filter(|workload| workload.hostile || !hostile);
     let workload = workload.ok_or_else(|| format!("instructions of {name} are not counted"))?;
     let mut bed =
@@ -122,10 +122,12 @@ pub(crate) fn count(name: &str, packets: usize) -> Result<u64, String> {
 
 /// What is counted: workloads, and the hostile mix on some.
 pub(crate) fn counted() -> Vec<String> {
-    let counted = workload::counted();
-    let hostile = counted.iter().filter(|workload| workload.hostile);
+    let hostile = workload::ALL.iter().filter(|workload| workload.hostile);
     let hostile = hostile.map(|workload| format!("{}{HOSTILE}", workload.name));
-    counted.iter().map(|workload| workload.name.to_owned()).chain(hostile).collect()
+    // The largest first: they take longest, and others can be counted meanwhile.
+    let (large, small): (Vec<&Workload>, Vec<_>) = workload::ALL.iter().partition(|workload| workload.large);
+    let names = large.into_iter().rev().chain(small).map(|workload| workload.name.to_owned());
+    names.chain(hostile).collect()
 }
 
 /// Behind a workload's name: the hostile mix on it.

@@ -18,7 +18,7 @@ fn repeat(bed: &mut Bed, burst: usize) -> Runs {
 
 #[test]
 fn every_packet_of_every_workload_leaves() {
-    for workload in workload::counted() {
+    for workload in workload::ALL.iter().filter(|workload| !workload.large) {
         let mut bed = Bed::new(workload, &setup(Mode::Inplace)).unwrap();
         let runs = repeat(&mut bed, BURST);
         assert_eq!((runs.whole.len(), runs.null.len()), (1, 1), "{}", workload.name);
