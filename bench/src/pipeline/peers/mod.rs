@@ -1,7 +1,7 @@
 //! Other packet engines, driven with the same packets on the same core, in turn with weir.
 //!
 //! Their cost includes their source, DPDK's `net_pcap` with `infinite_rx`: take a buffer, copy the frame, and free the
-//! buffer in the end. That alone is T0, what `testpmd` in `io` mode costs, and is subtracted. Peers report means only,
+//! buffer in the end. That alone is what `testpmd` in `io` mode costs, T0 with frames of 64 bytes, and is subtracted. Peers report means only,
 //! which an interruption makes larger; so the least of their repeats counts.
 
 pub(crate) mod ovs;
@@ -15,7 +15,8 @@ use tempfile::TempDir;
 
 use super::bed::Bed;
 use super::report::PeerCosts;
-use super::{Setup, capture};
+use super::workload::ALL;
+use super::{Lengths, Setup, capture};
 use crate::common::machine::HugePages;
 use crate::common::record;
 use ovs::Ovs;
@@ -34,6 +35,8 @@ pub(super) struct Peers {
     captures: BTreeMap<&'static str, PathBuf>,
     ovs: Option<Ovs>,
     t0: Vec<f64>,
+    /// What T0 is where frames have another length.
+    source: Vec<f64>,
     testpmd: BTreeMap<&'static str, Vec<f64>>,
     switch: BTreeMap<&'static str, Vec<f64>>,
     _folder: TempDir,
@@ -56,11 +59,15 @@ impl Peers {
             }
         }
         let calibration = folder.path().join("t0.pcap");
-        match beds.first() {
-            Some(bed) => capture::write(&calibration, bed, setup.inputs)?,
-            None => return Err("no workload is chosen".to_owned()),
-        }
+        let plain = Setup { lengths: Lengths::Fixed(64), order: None, ..*setup };
+        let workload = ALL.first().ok_or("there is no workload")?;
+        capture::write(&calibration, &Bed::new(workload, &plain)?, setup.inputs)?;
         captures.insert("T0", calibration);
+        if setup.lengths != plain.lengths {
+            let source = folder.path().join("source.pcap");
+            capture::write(&source, &Bed::new(workload, setup)?, setup.inputs)?;
+            captures.insert("source", source);
+        }
         let huge = HugePages::probe().free >= PAGES;
         let mut peers = Self {
             core,
@@ -68,6 +75,7 @@ impl Peers {
             captures,
             ovs: None,
             t0: Vec::new(),
+            source: Vec::new(),
             testpmd: BTreeMap::new(),
             switch: BTreeMap::new(),
             _folder: folder,
@@ -75,6 +83,7 @@ impl Peers {
         // The first run shows whether it works at all, and warms up what there is to warm up.
         peers.calibrate()?;
         peers.t0.clear();
+        peers.source.clear();
         if OVS.iter().any(|name| peers.captures.contains_key(name)) {
             match Ovs::start(core) {
                 Ok(ovs) => peers.ovs = Some(ovs),
@@ -91,6 +100,9 @@ impl Peers {
     fn calibrate(&mut self) -> Result<(), String> {
         let cycles = testpmd::run("io", self.capture("T0")?, self.core, self.huge)?;
         self.t0.push(cycles);
+        if let Some(path) = self.captures.get("source") {
+            self.source.push(testpmd::run("io", path, self.core, self.huge)?);
+        }
         Ok(())
     }
 
@@ -117,16 +129,16 @@ impl Peers {
         self.huge
     }
 
-    /// The repeats of T0, and the peers' costs without the least of them, in cycles a packet.
+    /// The repeats of T0, and the peers' costs in cycles a packet, less the least that `io` costs with frames like theirs.
     pub(super) fn costs(&self) -> (&[f64], BTreeMap<&'static str, PeerCosts>) {
         let least = |values: &Vec<f64>| values.iter().copied().fold(f64::INFINITY, f64::min);
-        let t0 = least(&self.t0);
+        let io = least(if self.source.is_empty() { &self.t0 } else { &self.source });
         let mut costs: BTreeMap<&'static str, PeerCosts> = BTreeMap::new();
         for (name, values) in &self.testpmd {
-            costs.entry(name).or_default().testpmd = Some(record::round(least(values) - t0, 2));
+            costs.entry(name).or_default().testpmd = Some(record::round(least(values) - io, 2));
         }
         for (name, values) in &self.switch {
-            costs.entry(name).or_default().ovs = Some(record::round(least(values) - t0, 2));
+            costs.entry(name).or_default().ovs = Some(record::round(least(values) - io, 2));
         }
         (&self.t0, costs)
     }
