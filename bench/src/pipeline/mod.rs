@@ -162,6 +162,12 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         }
     }
     let mut peers = match (args.peers, machine.core) {
+        (true, Some(_)) if !peers::installed() => {
+            record::remark(
+                "without peers and T0: dpdk-testpmd is not installed; `make bench-peers` installs it",
+            );
+            None
+        }
         (true, Some(core)) => Some(peers::Peers::start(core, &beds, &setup)?),
         _ => None,
     };

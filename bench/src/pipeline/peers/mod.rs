@@ -28,6 +28,12 @@ const TESTPMD: &[(&str, &str)] = &[("W1", "macswap")];
 /// Workloads for which Open vSwitch is set up.
 const OVS: &[&str] = &["W2", "W4", "W5"];
 
+/// Whether `testpmd` is, without which nothing can be said of any peer.
+pub(super) fn installed() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("dpdk-testpmd").is_file())
+}
+
 /// The peers, and what they have cost so far.
 pub(super) struct Peers {
     core: usize,
