@@ -61,6 +61,8 @@ pub(crate) struct Figures {
     /// `pipeline_cycles` ÷ T0.
     pub(crate) ratio_t0: Option<f64>,
     pub(crate) peers: PeerCosts,
+    #[serde(default)]
+    pub(crate) peer_repeats: PeerRepeats,
     /// `pipeline_cycles` of each repeat.
     pub(crate) repeats: Vec<f64>,
     /// Distance of the repeats' quartiles ÷ their median.
@@ -87,19 +89,32 @@ pub(crate) struct PeerCosts {
     pub(crate) ovs: Option<f64>,
 }
 
+/// Each repeat of them, with their source and sink; the least counts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PeerRepeats {
+    pub(crate) testpmd: Vec<f64>,
+    pub(crate) ovs: Vec<f64>,
+}
+
 impl Record {
     /// Adds what peers cost.
-    pub(super) fn compare(&mut self, t0: &[f64], huge: bool, peers: &BTreeMap<&'static str, PeerCosts>) {
+    pub(super) fn compare(
+        &mut self,
+        t0: &[f64],
+        huge: bool,
+        peers: &BTreeMap<&'static str, (PeerCosts, PeerRepeats)>,
+    ) {
         self.t0_repeats = t0.to_vec();
         self.settings.t0_pages = Some(kind(huge));
         let t0 = Summary::new(t0.iter().copied()).least;
         self.t0_cycles = Some(t0);
         for figures in &mut self.results {
             figures.ratio_t0 = Some(round(figures.pipeline_cycles / t0, 3));
-            if let (false, super::BURST, Some(costs)) =
+            if let (false, super::BURST, Some((costs, repeats))) =
                 (figures.hostile, figures.burst, peers.get(figures.workload.as_str()))
             {
                 figures.peers = *costs;
+                figures.peer_repeats.clone_from(repeats);
             }
         }
     }
@@ -151,6 +166,7 @@ impl Figures {
             ns: round(typical.median / rate, 2),
             ratio_t0: None,
             peers: PeerCosts::default(),
+            peer_repeats: PeerRepeats::default(),
             repeats,
             spread: round(typical.spread(), 4),
             mean_cycles: round(mean.median, 2),

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::bed::Bed;
-use super::report::PeerCosts;
+use super::report::{PeerCosts, PeerRepeats};
 use super::workload::ALL;
 use super::{Lengths, Setup, capture};
 use crate::common::machine::HugePages;
@@ -136,15 +136,19 @@ impl Peers {
     }
 
     /// The repeats of T0, and the peers' costs in cycles a packet, less the least that `io` costs with frames like theirs.
-    pub(super) fn costs(&self) -> (&[f64], BTreeMap<&'static str, PeerCosts>) {
+    pub(super) fn costs(&self) -> (&[f64], BTreeMap<&'static str, (PeerCosts, PeerRepeats)>) {
         let least = |values: &Vec<f64>| values.iter().copied().fold(f64::INFINITY, f64::min);
         let io = least(if self.source.is_empty() { &self.t0 } else { &self.source });
-        let mut costs: BTreeMap<&'static str, PeerCosts> = BTreeMap::new();
+        let mut costs: BTreeMap<&'static str, (PeerCosts, PeerRepeats)> = BTreeMap::new();
         for (name, values) in &self.testpmd {
-            costs.entry(name).or_default().testpmd = Some(record::round(least(values) - io, 2));
+            let (cost, repeats) = costs.entry(name).or_default();
+            cost.testpmd = Some(record::round(least(values) - io, 2));
+            repeats.testpmd.clone_from(values);
         }
         for (name, values) in &self.switch {
-            costs.entry(name).or_default().ovs = Some(record::round(least(values) - io, 2));
+            let (cost, repeats) = costs.entry(name).or_default();
+            cost.ovs = Some(record::round(least(values) - io, 2));
+            repeats.ovs.clone_from(values);
         }
         (&self.t0, costs)
     }
