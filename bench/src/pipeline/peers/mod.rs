@@ -41,8 +41,8 @@ pub(super) struct Peers {
     captures: BTreeMap<&'static str, PathBuf>,
     ovs: Option<Ovs>,
     t0: Vec<f64>,
-    /// What T0 is where frames have another length.
-    source: Vec<f64>,
+    /// What T0 is for captures of more frames, or of others, by workload.
+    source: BTreeMap<&'static str, Vec<f64>>,
     testpmd: BTreeMap<&'static str, Vec<f64>>,
     switch: BTreeMap<&'static str, Vec<f64>>,
     _folder: TempDir,
@@ -55,25 +55,23 @@ impl Peers {
     /// When `testpmd` is not installed or does not work. Open vSwitch is left out, and that is said, if it cannot be had.
     pub(super) fn start(core: usize, beds: &[Bed], setup: &Setup) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("cannot make a folder: {error}"))?;
-        let mut captures = BTreeMap::new();
+        let (mut captures, mut source) = (BTreeMap::new(), BTreeMap::new());
+        let plain = Setup { lengths: Lengths::Fixed(64), order: None, ..*setup };
         for bed in beds {
             let name = bed.workload.name;
             if (TESTPMD.iter().any(|(of, _)| *of == name) || OVS.contains(&name)) && !bed.hostile() {
                 let path = folder.path().join(format!("{name}.pcap"));
                 capture::write(&path, bed, setup.inputs.max(bed.workload.flows))?;
                 captures.insert(name, path);
+                if setup.lengths != plain.lengths || bed.workload.flows > setup.inputs {
+                    source.insert(name, Vec::new());
+                }
             }
         }
         let calibration = folder.path().join("t0.pcap");
-        let plain = Setup { lengths: Lengths::Fixed(64), order: None, ..*setup };
         let workload = ALL.first().ok_or("there is no workload")?;
         capture::write(&calibration, &Bed::new(workload, &plain)?, setup.inputs)?;
         captures.insert("T0", calibration);
-        if setup.lengths != plain.lengths {
-            let source = folder.path().join("source.pcap");
-            capture::write(&source, &Bed::new(workload, setup)?, setup.inputs)?;
-            captures.insert("source", source);
-        }
         let huge = HugePages::probe().free >= PAGES;
         let mut peers = Self {
             core,
@@ -81,7 +79,7 @@ impl Peers {
             captures,
             ovs: None,
             t0: Vec::new(),
-            source: Vec::new(),
+            source,
             testpmd: BTreeMap::new(),
             switch: BTreeMap::new(),
             _folder: folder,
@@ -89,7 +87,7 @@ impl Peers {
         // The first run shows whether it works at all, and warms up what there is to warm up.
         peers.calibrate()?;
         peers.t0.clear();
-        peers.source.clear();
+        peers.source.values_mut().for_each(Vec::clear);
         if OVS.iter().any(|name| peers.captures.contains_key(name)) {
             match Ovs::start(core) {
                 Ok(ovs) => peers.ovs = Some(ovs),
@@ -106,8 +104,10 @@ impl Peers {
     fn calibrate(&mut self) -> Result<(), String> {
         let cycles = testpmd::run("io", self.capture("T0")?, self.core, self.huge)?;
         self.t0.push(cycles);
-        if let Some(path) = self.captures.get("source") {
-            self.source.push(testpmd::run("io", path, self.core, self.huge)?);
+        for (name, cycles) in &mut self.source {
+            if let Some(path) = self.captures.get(name) {
+                cycles.push(testpmd::run("io", path, self.core, self.huge)?);
+            }
         }
         Ok(())
     }
@@ -135,19 +135,19 @@ impl Peers {
         self.huge
     }
 
-    /// The repeats of T0, and the peers' costs in cycles a packet, less the least that `io` costs with frames like theirs.
+    /// The repeats of T0, and the peers' costs in cycles a packet, less the least that `io` costs with the same frames.
     pub(super) fn costs(&self) -> (&[f64], BTreeMap<&'static str, (PeerCosts, PeerRepeats)>) {
         let least = |values: &Vec<f64>| values.iter().copied().fold(f64::INFINITY, f64::min);
-        let io = least(if self.source.is_empty() { &self.t0 } else { &self.source });
+        let io = |name| least(self.source.get(name).unwrap_or(&self.t0));
         let mut costs: BTreeMap<&'static str, (PeerCosts, PeerRepeats)> = BTreeMap::new();
         for (name, values) in &self.testpmd {
             let (cost, repeats) = costs.entry(name).or_default();
-            cost.testpmd = Some(record::round(least(values) - io, 2));
+            cost.testpmd = Some(record::round(least(values) - io(name), 2));
             repeats.testpmd.clone_from(values);
         }
         for (name, values) in &self.switch {
             let (cost, repeats) = costs.entry(name).or_default();
-            cost.ovs = Some(record::round(least(values) - io, 2));
+            cost.ovs = Some(record::round(least(values) - io(name), 2));
             repeats.ovs.clone_from(values);
         }
         (&self.t0, costs)

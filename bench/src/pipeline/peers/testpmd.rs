@@ -11,6 +11,8 @@ use crate::common::pin::other_than;
 
 /// How long it forwards.
 const MEASURED: Duration = Duration::from_millis(400);
+/// Buffers, enough for two captures of ten thousand frames and what is on its way.
+const BUFFERS: &str = "--total-num-mbufs=32768";
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(20);
 
@@ -30,7 +32,7 @@ pub(super) fn run(mode: &str, capture: &Path, core: usize, huge: bool) -> Result
         .arg(if huge { "--in-memory" } else { "--no-huge" })
         .args([device(0), device(1)])
         .args(["--", "--nb-cores=1", &format!("--forward-mode={mode}"), "--burst=32"])
-        .args(["--record-core-cycles", "--no-flush-rx", "--total-num-mbufs=16384"])
+        .args(["--record-core-cycles", "--no-flush-rx", BUFFERS])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)
