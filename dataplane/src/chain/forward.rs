@@ -77,7 +77,7 @@ impl Walker<'_> {
         let mut program = result.unwrap_or_else(Program::drop);
         if scope.mss_clamp {
             self.clamp(scope, meta, &mut program, hash(), now);
-        } else if self.shares_with_clamped(scope) && program.ops.contains(Ops::ROUTE) {
+        } else if program.ops.contains(Ops::ROUTE) && self.shares_with_clamped(scope) {
             // It lowers nothing here; but who replays it looks at SYNs.
             program.ops |= Ops::CLAMP_MSS;
         }

@@ -310,6 +310,7 @@ impl Pipeline {
     }
 
     /// The services that walks of new flows of `scope` will ask, and in which VRF, where that is known beforehand.
+    #[inline]
     fn ahead(&self, scope: &Scope) -> Option<(VrfId, impl Iterator<Item = &dyn ServiceFunction>)> {
         let (Domain::Vrf(vrf), Some(chain)) = (scope.domain, self.classifier.sure(scope.id)) else {
             return None;
@@ -326,6 +327,7 @@ impl Pipeline {
     }
 
     /// Makes of `tuple` what it will probably be after its walk, and shows what follows from that. False if that cannot be told.
+    #[inline]
     pub fn foresee(&self, scope: &Scope, tuple: &mut Tuple, show: Show<'_>) -> bool {
         let Some((vrf, services)) = self.ahead(scope) else { return false };
         services.for_each(|service| service.foresee(vrf, tuple, show));

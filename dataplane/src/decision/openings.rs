@@ -1,17 +1,16 @@
 //! Where sessions were opened lately: what was dropped a moment ago may have one that vouches for it now.
 //!
-//! A worker keeps for a while that a flow is dropped. Whoever opens a session, on whichever worker, may change that: for what goes to
-//! one of its ends. Each end has a place among a few thousand, which is written when a session with that end is opened, and whoever
-//! drops by memory looks whether it was. Ends that share a place cost a walk, and nothing else.
+//! A worker keeps for a while that a flow is dropped. Whoever opens a session, on whichever worker, may change that: for what comes back
+//! to the end that opened it. Each end has a place among a thousand, which is written when a session is opened from there, and
+//! whoever drops by memory looks whether one was. Ends that share a place cost a walk, and nothing else.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{SessionId, Tuple};
-use crate::packet::{hash, protocol};
 
-/// Sixteen KiB of them: they stay in the cache of who drops.
-const PLACES: usize = 4096;
+/// Four KiB of them: they stay in the cache of who drops.
+const PLACES: usize = 1024;
 
 /// The place of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +23,10 @@ impl End {
     /// Of an address, as it stands in the header, low bytes first, and a port.
     #[inline]
     pub fn new(address: [u64; 2], ip_protocol: u8, port: u16) -> Self {
-        // What stands for ports in ICMP is the same in both directions in some messages only.
-        let ports = ip_protocol != protocol::ICMP && ip_protocol != protocol::ICMPV6;
-        let port = u64::from(if ports { port } else { 0 });
-        let mixed = hash::fold(
-            address[0] ^ 0xbf58_476d_1ce4_e5b9,
-            (address[1] ^ port << 8 ^ u64::from(ip_protocol)) ^ 0x94d0_49bb_1331_11eb,
-        );
-        Self(mixed as usize % PLACES)
+        let mixed =
+            address[0] ^ address[1].rotate_left(32) ^ u64::from(port) << 40 ^ u64::from(ip_protocol) << 56;
+        // The highest bits of the product depend on all.
+        Self((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as usize)
     }
 
     /// Where packets with this tuple go.
@@ -47,7 +42,7 @@ impl End {
     }
 }
 
-/// By place, which session was opened last.
+/// By place, which session was opened last from an end that has it.
 #[derive(Debug)]
 pub struct Openings(Box<[AtomicU32; PLACES]>);
 
@@ -61,7 +56,7 @@ impl Openings {
     /// Memory of all places, in bytes.
     pub const BYTES: usize = PLACES * size_of::<AtomicU32>();
 
-    /// A session was opened to which packets to this end may belong. To be called once it can be found.
+    /// A session was opened, and packets to this end belong to it. To be called once it can be found.
     #[inline]
     pub fn opened(&self, end: End, session: SessionId) {
         // No number is given again while anybody remembers a drop: another number is another session.
@@ -70,7 +65,7 @@ impl Openings {
         }
     }
 
-    /// A number that is another one once a session with this end was opened. To be read before a session is looked for.
+    /// A number that is another one once a session was opened whose packets go to this end. To be read before a session is looked for.
     #[inline(always)]
     pub fn last(&self, end: End) -> u32 {
         self.0.get(end.0).map_or(0, |place| place.load(Ordering::Acquire))
@@ -80,6 +75,7 @@ impl Openings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::protocol;
 
     fn tuple(source: &str, destination: &str, ip_protocol: u8, to: u16) -> Tuple {
         let [source, destination] = [source, destination].map(|ip| ip.parse().unwrap());
@@ -100,8 +96,8 @@ mod tests {
 
     #[test]
     fn ends_are_spread_over_the_places() {
-        let ports = (0..4096u16).map(|port| tuple("10.0.0.1", "192.0.2.1", protocol::UDP, port));
-        let hosts = (0..4096u16).map(|host| {
+        let ports = (0..1024u16).map(|port| tuple("10.0.0.1", "192.0.2.1", protocol::UDP, port));
+        let hosts = (0..1024u16).map(|host| {
             let ip = format!("2001:db8::{host:x}");
             tuple("2001:db8::1", &ip, protocol::TCP, 443)
         });

@@ -87,6 +87,7 @@ pub struct External {
 
 impl External {
     /// Whether `ip` is among the addresses.
+    #[inline]
     pub fn contains(&self, ip: Ipv4Addr) -> bool {
         self.ranges.iter().any(|range| range.contains(ip))
     }

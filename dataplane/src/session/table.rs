@@ -64,6 +64,7 @@ impl SessionTable {
     }
 
     /// Where looking for a packet's session will begin: for asking the processor for it ahead of time.
+    #[inline]
     pub fn home(&self, domain: Domain, tuple: &Tuple) -> Option<&impl Sized> {
         self.index.home(&self.key(domain, tuple))
     }
@@ -126,9 +127,11 @@ impl SessionTable {
             // Seldom: somebody is in the way, perhaps nobody any more; or there is no room, perhaps only until somebody looks.
             let again = match result {
                 Ok(Created { new: true, id, .. }) => {
-                    for tuple in [new.forward, new.reply] {
-                        self.openings.opened(End::of(tuple), id);
-                    }
+                    let answers = match new.direction {
+                        Direction::Forward => new.reply,
+                        Direction::Reverse => new.forward,
+                    };
+                    self.openings.opened(End::of(answers), id);
                     return result;
                 }
                 _ if tried => false,

@@ -304,7 +304,7 @@ impl Core {
         };
         let epoch = if let Domain::Bridge(_) = scope.domain { under.bridged } else { under.epoch };
         let asks = std::mem::take(&mut self.asks);
-        self.last_way.get_mut().renew(*generation, snapshot.tables.epochs().others, self.now);
+        self.last_way.get_mut().renew(*generation, under.epoch, self.now);
         let last_way = Some(&self.last_way).filter(|_| !self.no_short_cuts);
         let walker = Walker { pipeline: &snapshot.pipeline, tables: &snapshot.tables, asks: &asks, last_way };
         let mut stamp = Stamp { generation: *generation, epoch, now_ms: self.now_ms };

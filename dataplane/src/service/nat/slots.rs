@@ -132,6 +132,7 @@ impl<T> Slots<T> {
     }
 
     /// Puts a value into the next slot, whose number is below `u32::MAX`.
+    #[inline(always)]
     pub(super) fn insert(&mut self, hash: u32, value: T) -> u32 {
         let slot = match self.free.pop() {
             Some(slot) => slot,
